@@ -1,0 +1,80 @@
+#include "host/base/bandwidth.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "host/base/clock.h"
+#include "host/base/threads.h"
+#include "host/base/topology.h"
+
+#define BLOCK_WORDS (64 * 1024)
+#define BLOCKS 1024 /* of half a MiB */
+#define PASSES 5
+
+typedef struct reading {
+    uint64_t *words; /* [BLOCKS][BLOCK_WORDS] */
+    uint64_t *sums;  /* [BLOCKS]: makes the reading count */
+} reading;
+
+/* Several sums, so that no addition waits for the one before. */
+static void read_blocks(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    reading *r = ctx;
+    for (int64_t block = begin; block < end; block++) {
+        const uint64_t *w = r->words + block * BLOCK_WORDS;
+        uint64_t sum[16] = {0};
+        for (size_t i = 0; i < BLOCK_WORDS; i += 16)
+            for (size_t j = 0; j < 16; j++)
+                sum[j] += w[i + j];
+        for (size_t j = 0; j < 16; j++)
+            r->sums[block] += sum[j];
+    }
+}
+
+static void fill_blocks(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    reading *r = ctx;
+    memset(r->words + begin * BLOCK_WORDS, 1, (size_t)(end - begin) * BLOCK_WORDS * sizeof *r->words);
+}
+
+static pl_status make_pool(int n_threads, bool no_pin, pl_pool **out, pl_error *err)
+{
+    pl_topology *topology;
+    PL_TRY(pl_topology_open(NULL, &topology, err));
+    int n = n_threads ? n_threads : pl_topology_cores(topology);
+    int *cpus = calloc((size_t)n, sizeof *cpus);
+    pl_status status = cpus ? PL_OK : pl_fail_memory(err, (size_t)n * sizeof *cpus, "threads");
+    if (status == PL_OK) {
+        pl_topology_place(topology, n, cpus);
+        status = pl_pool_create(n, no_pin ? NULL : cpus, out, err);
+    }
+    free(cpus);
+    pl_topology_close(topology);
+    return status;
+}
+
+pl_status pl_bandwidth_read(int n_threads, bool no_pin, double *bytes_per_s, pl_error *err)
+{
+    pl_pool *pool;
+    const size_t bytes = (size_t)BLOCKS * BLOCK_WORDS * sizeof(uint64_t);
+    PL_TRY(make_pool(n_threads, no_pin, &pool, err));
+    reading r = {.words = malloc(bytes), .sums = calloc(BLOCKS, sizeof *r.sums)};
+    pl_status status = r.words && r.sums ? PL_OK : pl_fail_memory(err, bytes, "measuring memory bandwidth");
+    double best = 0;
+    if (status == PL_OK)
+        pl_pool_for(pool, BLOCKS, 1, fill_blocks, &r);
+    for (int pass = 0; pass < PASSES && status == PL_OK; pass++) {
+        double start = pl_clock_seconds();
+        pl_pool_for(pool, BLOCKS, 1, read_blocks, &r);
+        double rate = (double)bytes / (pl_clock_seconds() - start);
+        best = rate > best ? rate : best;
+    }
+    free(r.words);
+    free(r.sums);
+    pl_pool_free(pool);
+    if (status == PL_OK)
+        *bytes_per_s = best;
+    return status;
+}

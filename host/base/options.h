@@ -1,0 +1,136 @@
+/* The one options table: commands and options are declared once (options_table.c), and from that come the
+ * parsed struct, the help, the man page, the shell completions and the error messages.
+ *
+ * The environment is read here and nowhere else. */
+#ifndef PL_BASE_OPTIONS_H
+#define PL_BASE_OPTIONS_H
+
+#include <stdio.h>
+
+#include "host/base/status.h"
+
+typedef enum pl_command {
+    PL_COMMAND_RUN,
+    PL_COMMAND_INSPECT,
+    PL_COMMAND_BENCH,
+    PL_COMMAND_DEBUG, /* a group: only a topic of help, never what pl_options_parse() returns */
+    PL_COMMAND_DEBUG_TOKENIZE,
+    PL_COMMAND_DEBUG_DETOKENIZE,
+    PL_COMMAND_DEBUG_LOGITS,
+    PL_COMMAND_HELP,
+    PL_COMMAND_VERSION,
+    PL_COMMANDS, /* how many; as a topic of help: the overview */
+} pl_command;
+
+typedef enum pl_color { PL_COLOR_AUTO, PL_COLOR_ALWAYS, PL_COLOR_NEVER } pl_color;
+typedef enum pl_bench_output { PL_BENCH_TABLE, PL_BENCH_JSON, PL_BENCH_CSV, PL_BENCH_MD } pl_bench_output;
+typedef enum pl_backend_kind { PL_BACKEND_CPU, PL_BACKEND_CUDA } pl_backend_kind;
+typedef enum pl_shell { PL_SHELL_NONE = -1, PL_SHELL_BASH, PL_SHELL_ZSH, PL_SHELL_FISH } pl_shell;
+
+typedef struct pl_text_list {
+    const char **items;
+    size_t n;
+} pl_text_list;
+
+typedef struct pl_int_list {
+    int32_t *items;
+    size_t n;
+} pl_int_list;
+
+typedef struct pl_bias_list {
+    pl_logit_bias *items;
+    size_t n;
+} pl_bias_list;
+
+typedef struct pl_switch_point {
+    int64_t at;       /* the first position on the new path */
+    const char *path; /* as pl_session_set_path() takes it */
+} pl_switch_point;
+
+typedef struct pl_switch_list {
+    pl_switch_point *items;
+    size_t n;
+} pl_switch_list;
+
+/* What a command line says. Texts are borrowed from argv, the environment and the table; the lists are
+ * owned: pl_options_free(). Fields that no option of the command sets hold their defaults. */
+typedef struct pl_options {
+    pl_command command; /* "run --help" gives PL_COMMAND_HELP with topic PL_COMMAND_RUN */
+
+    pl_command topic;   /* help: of which command; PL_COMMANDS: the overview */
+    int32_t completion; /* help: pl_shell */
+    bool man;           /* help */
+
+    const char *model; /* set for all commands that need one */
+
+    const char *prompt; /* NULL: not given, as with all texts below */
+    const char *file;   /* "-": standard input */
+    const char *system;
+    bool interactive;
+    bool no_chat; /* the prompt is continued as it is, without the chat template */
+
+    int32_t n_predict; /* -1: until the answer or the context ends */
+    int32_t n_context; /* 0: the model's */
+    int32_t n_threads; /* 0: one per physical core */
+    int32_t n_batch;   /* rows a step; 0: the engine's choice */
+    bool no_pin;
+    const char *path;    /* NULL: the model's own */
+    int32_t switch_mode; /* pl_switch */
+
+    /* All of it filled in but the seed: dry_breakers and bias point into the lists of this struct. */
+    pl_sampling sampling;
+    int64_t seed; /* -1: another one each time */
+    pl_text_list dry_breakers;
+    pl_bias_list bias;
+    pl_text_list stop;
+    int32_t n_logprobs;
+    bool ignore_eos;
+
+    bool json;
+    bool tensors; /* inspect: list them */
+    bool verbose;
+    bool quiet;
+    int32_t color; /* pl_color; see pl_options_color() */
+
+    pl_int_list bench_prompts;  /* tokens of prompt to measure */
+    pl_int_list bench_predicts; /* tokens to generate to measure */
+    pl_int_list bench_threads;
+    pl_text_list bench_paths; /* empty: the model's own */
+    int32_t repetitions;
+    int32_t bench_output; /* pl_bench_output */
+
+    bool debug_chat; /* standard input holds JSON messages */
+    bool debug_bos;
+    bool debug_no_special;
+    const char *ids_file;
+    const char *out_file;
+    pl_switch_list switches; /* in rising order of `at` */
+    int32_t backend;         /* pl_backend_kind */
+    int32_t chunk;           /* rows a prompt chunk; 0: the engine's choice */
+    bool all_tensors;
+
+    bool help; /* asked for on the way; pl_options_parse() has turned them into `command` */
+    bool version;
+} pl_options;
+
+/* argv[0] is the program. Messages name the option, what was given and what is allowed, and suggest the
+ * nearest name. Writes out only on success. */
+pl_status pl_options_parse(int argc, char *const *argv, pl_options *out, pl_error *err);
+void pl_options_free(pl_options *options);
+
+/* The name of a command as typed: "debug tokenize". */
+const char *pl_command_name(pl_command command);
+
+/* Text made from the table; the caller looks at ferror(). topic: PL_COMMANDS for the overview. */
+void pl_options_write_help(FILE *out, pl_command topic);
+void pl_options_write_man(FILE *out); /* troff, section 1 */
+void pl_options_write_completion(FILE *out, pl_shell shell);
+
+/* Whether to write escape sequences to this descriptor: --color, else a terminal and no NO_COLOR. */
+bool pl_options_color(const pl_options *options, int fd);
+
+/* The folder for what can be made again: XDG_CACHE_HOME/pleiad or HOME/.cache/pleiad. It need not exist.
+ * *out: free(). PL_ERR_IO when the environment names no absolute folder. */
+pl_status pl_cache_dir(char **out, pl_error *err);
+
+#endif

@@ -1,0 +1,269 @@
+#include "host/base/options_table.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#define RUN (1u << PL_COMMAND_RUN)
+#define INSPECT (1u << PL_COMMAND_INSPECT)
+#define BENCH (1u << PL_COMMAND_BENCH)
+#define TOKENIZE (1u << PL_COMMAND_DEBUG_TOKENIZE)
+#define DETOKENIZE (1u << PL_COMMAND_DEBUG_DETOKENIZE)
+#define LOGITS (1u << PL_COMMAND_DEBUG_LOGITS)
+#define HELP (1u << PL_COMMAND_HELP)
+#define NEED_MODEL (RUN | INSPECT | BENCH | TOKENIZE | DETOKENIZE | LOGITS)
+#define EVERY ((1u << PL_COMMANDS) - 1)
+
+#define FIELD(name) offsetof(pl_options, name)
+#define MAX_TOKENS 1048576
+#define MAX_THREADS 4096
+
+const char *const pl_group_titles[PL_GROUPS] = {
+    [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",     [PL_GROUP_ANSWER] = "Answer",
+    [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",       [PL_GROUP_MACHINE] = "Machine",
+    [PL_GROUP_OUTPUT] = "Output",     [PL_GROUP_GENERAL] = "General",
+};
+
+const pl_command_info pl_command_table[PL_COMMANDS] = {
+    [PL_COMMAND_RUN] =
+        {
+            .name = "run",
+            .summary = "Answer a prompt, or chat",
+            .text = "Answers the prompt given by --prompt, --file or standard input and ends. Without a prompt, "
+                    "and with a terminal on standard input, or with --interactive, it chats: each line is a turn; "
+                    "/path, /clear, /save and /help are commands; Ctrl-C stops an answer and keeps the chat.",
+            .examples = {"Ask once", "pleiad run -m model.gguf -p \"What is the capital of France?\"",
+                         "Chat, with a system prompt", "pleiad run -m model.gguf --sys \"Answer in one line.\"",
+                         "Summarise a file on the faster path", "pleiad run -m model.gguf --path e2b -f notes.txt",
+                         "Continue plain text, always the same way",
+                         "pleiad run -m model.gguf --no-chat --temp 0 -n 64 -p \"Once upon a time\""},
+        },
+    [PL_COMMAND_INSPECT] =
+        {
+            .name = "inspect",
+            .operands = "[MODEL]",
+            .max_operands = 1,
+            .summary = "Show what a model file holds and what it needs",
+            .text = "Prints the configuration, the paths, the tensors by type, and the memory that each part takes "
+                    "in each placement.",
+            .examples = {"What is in this file?", "pleiad inspect model.gguf", "Every tensor, for a program",
+                         "pleiad inspect -m model-folder --tensors --json"},
+        },
+    [PL_COMMAND_BENCH] =
+        {
+            .name = "bench",
+            .summary = "Measure prompt and generation speed",
+            .text = "Measures reading a prompt (pp) and generating (tg), each combination of the lists given, and "
+                    "prints tokens per second, mean and standard deviation over the repetitions, and the share of "
+                    "the measured memory bandwidth that was used.",
+            .examples = {"The usual numbers", "pleiad bench -m model.gguf",
+                         "Two paths and two thread counts, for a spreadsheet",
+                         "pleiad bench -m model.gguf --path e4b --path e2b -t 4,8 -o csv"},
+        },
+    [PL_COMMAND_DEBUG] =
+        {
+            .name = "debug",
+            .summary = "Parts of the engine on their own, for checks",
+            .text = "The interface that outside checks use; it stays as it is.",
+        },
+    [PL_COMMAND_DEBUG_TOKENIZE] =
+        {
+            .name = "debug tokenize",
+            .summary = "Text on standard input to a JSON array of token ids",
+            .text = "Special tokens written in the text count as such unless --no-special is given. A folder with "
+                    "only tokenizer files will do as the model.",
+            .examples = {"The ids of a text", "echo -n Hello | pleiad debug tokenize -m model.gguf",
+                         "The ids of a chat",
+                         "echo '[{\"role\":\"user\",\"content\":\"Hi\"}]' | pleiad debug tokenize -m M --chat"},
+        },
+    [PL_COMMAND_DEBUG_DETOKENIZE] =
+        {
+            .name = "debug detokenize",
+            .summary = "A JSON array of token ids on standard input to text",
+            .examples = {"There and back", "echo -n Hello | pleiad debug tokenize -m M | pleiad debug detokenize -m M"},
+        },
+    [PL_COMMAND_DEBUG_LOGITS] =
+        {
+            .name = "debug logits",
+            .summary = "Logits of every position of a token sequence",
+            .text = "Writes a safetensors file with the tensor \"logits\", f32 [n][vocab].",
+            .examples = {"On the full path, prompt chunks of 7",
+                         "pleiad debug logits -m M --ids ids.json --chunk 7 --out out.safetensors",
+                         "From position 20 on, on e2b over the same K/V",
+                         "pleiad debug logits -m M --ids ids.json --switch 20:e2b --out out.safetensors"},
+        },
+    [PL_COMMAND_HELP] =
+        {
+            .name = "help",
+            .operands = "[COMMAND]",
+            .max_operands = 2,
+            .summary = "Explain a command; print the man page or a shell completion",
+            .examples = {"The options of run", "pleiad help run", "Read the manual", "pleiad help --man | man -l -",
+                         "Complete commands and options in bash", "source <(pleiad help --completion bash)"},
+        },
+    [PL_COMMAND_VERSION] = {.name = "version", .summary = "Print the version"},
+};
+
+/* clang-format off */
+const pl_option pl_option_table[] = {
+    {.name = "model", .letter = 'm', .group = PL_GROUP_MODEL, .kind = PL_OPTION_TEXT, .offset = FIELD(model),
+     .commands = NEED_MODEL, .required = NEED_MODEL, .arg = "PATH", .env = "PLEIAD_MODEL", .files = true,
+     .help = "GGUF file, or folder with config.json, *.safetensors and tokenizer.json"},
+
+    {.name = "prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(prompt),
+     .commands = RUN, .arg = "TEXT", .help = "the prompt"},
+    {.name = "file", .letter = 'f', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(file),
+     .commands = RUN, .arg = "FILE", .files = true, .help = "read the prompt from FILE; - is standard input"},
+    {.name = "sys", .alias = "system-prompt", .word = "sys", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT,
+     .offset = FIELD(system), .commands = RUN, .arg = "TEXT", .help = "what the model is told before the chat"},
+    {.name = "interactive", .letter = 'i', .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG,
+     .offset = FIELD(interactive), .commands = RUN, .help = "go on chatting after the prompt is answered"},
+    {.name = "no-chat", .alias = "no-conversation", .word = "no-cnv", .group = PL_GROUP_INPUT,
+     .kind = PL_OPTION_FLAG, .offset = FIELD(no_chat), .commands = RUN,
+     .help = "continue the prompt as it is, without the chat template"},
+
+    {.name = "n-prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INTS,
+     .offset = FIELD(bench_prompts), .commands = BENCH, .arg = "N[,N...]", .preset = "512", .max = MAX_TOKENS,
+     .help = "lengths of prompt to measure, in tokens; 0: none"},
+    {.name = "n-gen", .letter = 'n', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INTS,
+     .offset = FIELD(bench_predicts), .commands = BENCH, .arg = "N[,N...]", .preset = "128", .max = MAX_TOKENS,
+     .help = "lengths of answer to measure, in tokens; 0: none"},
+    {.name = "repetitions", .letter = 'r', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INT,
+     .offset = FIELD(repetitions), .commands = BENCH, .arg = "N", .preset = "5", .min = 1, .max = 100000,
+     .help = "how often each measurement is repeated"},
+
+    {.name = "chat", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(debug_chat),
+     .commands = TOKENIZE, .help = "standard input is a JSON array of {role, content} messages"},
+    {.name = "bos", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(debug_bos),
+     .commands = TOKENIZE, .help = "start with <bos>"},
+    {.name = "no-special", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(debug_no_special),
+     .commands = TOKENIZE, .help = "special tokens written in the text are ordinary text"},
+    {.name = "ids", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(ids_file), .commands = LOGITS,
+     .required = LOGITS, .arg = "FILE", .files = true, .help = "JSON array of token ids"},
+
+    {.name = "predict", .alias = "n-predict", .letter = 'n', .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_predict), .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
+     .help = "tokens to generate at most; -1: until the answer or the context ends"},
+    {.name = "stop", .alias = "reverse-prompt", .letter = 'r', .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXTS,
+     .offset = FIELD(stop), .commands = RUN, .arg = "TEXT", .help = "end the answer before TEXT; repeatable"},
+    {.name = "ignore-eos", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_FLAG, .offset = FIELD(ignore_eos),
+     .commands = RUN, .help = "go on after the end of the answer"},
+    {.name = "logprobs", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT, .offset = FIELD(n_logprobs),
+     .commands = RUN, .arg = "N", .preset = "0", .max = 1000,
+     .help = "report the N most likely tokens at each position"},
+
+    {.name = "seed", .letter = 's', .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT64, .offset = FIELD(seed),
+     .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
+     .help = "start of the random numbers; -1: another one each time"},
+    {.name = "temp", .alias = "temperature", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.temperature), .commands = RUN, .arg = "X", .preset = "1.0", .max = 100,
+     .help = "temperature; 0: always the most likely token"},
+    {.name = "top-k", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT, .offset = FIELD(sampling.top_k),
+     .commands = RUN, .arg = "N", .preset = "64", .max = INT32_MAX, .help = "keep the N most likely; 0: off"},
+    {.name = "top-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.top_p),
+     .commands = RUN, .arg = "X", .preset = "0.95", .max = 1,
+     .help = "keep the most likely that sum up to X; 1: off"},
+    {.name = "min-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.min_p),
+     .commands = RUN, .arg = "X", .preset = "0", .max = 1,
+     .help = "keep those at least X times as likely as the most likely; 0: off"},
+    {.name = "typical", .alias = "typical-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.typical_p), .commands = RUN, .arg = "X", .preset = "1", .max = 1,
+     .help = "keep the most typical that sum up to X; 1: off"},
+    {.name = "repeat-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.repeat_penalty), .commands = RUN, .arg = "X", .preset = "1", .min = 0.01, .max = 100,
+     .help = "divide the logits of recent tokens by X; 1: off"},
+    {.name = "repeat-last-n", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
+     .offset = FIELD(sampling.penalty_last_n), .commands = RUN, .arg = "N", .preset = "64", .min = -1,
+     .max = MAX_TOKENS, .help = "how many tokens are recent, for the three penalties; -1: all, 0: none"},
+    {.name = "presence-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.presence_penalty), .commands = RUN, .arg = "X", .preset = "0", .min = -100, .max = 100,
+     .help = "lower the logits of recent tokens by X; 0: off"},
+    {.name = "frequency-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.frequency_penalty), .commands = RUN, .arg = "X", .preset = "0", .min = -100,
+     .max = 100, .help = "lower them by X for each time they occurred; 0: off"},
+    {.name = "dry-multiplier", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.dry_multiplier), .commands = RUN, .arg = "X", .preset = "0", .max = 100,
+     .help = "strength of the penalty on repeated sequences (DRY); 0: off"},
+    {.name = "dry-base", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.dry_base),
+     .commands = RUN, .arg = "X", .preset = "1.75", .min = 1, .max = 100,
+     .help = "growth of that penalty with each repeated token"},
+    {.name = "dry-allowed-length", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
+     .offset = FIELD(sampling.dry_allowed_length), .commands = RUN, .arg = "N", .preset = "2", .max = MAX_TOKENS,
+     .help = "longest repetition without it"},
+    {.name = "dry-penalty-last-n", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
+     .offset = FIELD(sampling.dry_last_n), .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
+     .help = "how far back it looks, in tokens; -1: all, 0: none"},
+    {.name = "dry-sequence-breaker", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_TEXTS,
+     .offset = FIELD(dry_breakers), .commands = RUN, .arg = "TEXT",
+     .help = "TEXT ends a repetition; repeatable; replaces newline, colon, quote and asterisk"},
+    {.name = "logit-bias", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_BIASES, .offset = FIELD(bias),
+     .commands = RUN, .arg = "ID+X|ID-X", .max = 10000,
+     .help = "add X to the logit of token ID; -inf bans it; repeatable"},
+    {.name = "samplers", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_SAMPLERS, .offset = FIELD(sampling.order),
+     .commands = RUN, .arg = "NAMES", .preset = "penalties;dry;top_k;typ_p;top_p;min_p;temperature",
+     .words = {"penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "temperature"},
+     .help = "the steps of sampling, in order, joined by ';'"},
+
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path), .commands = RUN | LOGITS,
+     .arg = "SPEC", .words = {"e4b", "e2b"},
+     .help = "part of the model to use: e4b, e2b, or mix:widths=W[,W...][;skip=A-B,C]; default: all of it"},
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXTS, .offset = FIELD(bench_paths),
+     .commands = BENCH, .arg = "SPEC", .words = {"e4b", "e2b"},
+     .help = "part of the model to measure, as for run; repeatable; default: all of it"},
+    {.name = "switch-mode", .group = PL_GROUP_PATH, .kind = PL_OPTION_CHOICE, .offset = FIELD(switch_mode),
+     .commands = RUN, .preset = "exact", .words = {"exact", "fast"},
+     .help = "on a change of path, read the chat again or keep what the other path left"},
+    {.name = "switch", .group = PL_GROUP_PATH, .kind = PL_OPTION_SWITCHES, .offset = FIELD(switches),
+     .commands = LOGITS, .arg = "AT:SPEC", .max = MAX_TOKENS,
+     .help = "positions from AT on run on path SPEC over the same K/V; repeatable"},
+
+    {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_context), .commands = RUN | INSPECT, .arg = "N", .preset = "0", .max = MAX_TOKENS,
+     .help = "tokens of chat to hold; 0: what the model was made for"},
+    {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(n_threads),
+     .commands = RUN | LOGITS, .arg = "N", .preset = "0", .max = MAX_THREADS,
+     .help = "threads; 0: one per physical core"},
+    {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INTS,
+     .offset = FIELD(bench_threads), .commands = BENCH, .arg = "N[,N...]", .preset = "0", .max = MAX_THREADS,
+     .help = "numbers of threads to measure; 0: one per physical core"},
+    {.name = "batch-size", .letter = 'b', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_batch), .commands = RUN | BENCH, .arg = "N", .preset = "0", .max = 65536,
+     .help = "prompt tokens read at once; 0: 512"},
+    {.name = "chunk", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(chunk), .commands = LOGITS,
+     .arg = "N", .preset = "0", .max = 65536, .help = "positions computed at once; 0: 512"},
+    {.name = "backend", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(backend),
+     .commands = LOGITS, .preset = "cpu", .words = {"cpu", "cuda"}, .help = "what computes"},
+    {.name = "no-pin", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLAG, .offset = FIELD(no_pin),
+     .commands = RUN | BENCH | LOGITS, .help = "leave threads to the operating system"},
+
+    {.name = "out", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file), .commands = LOGITS,
+     .required = LOGITS, .arg = "FILE", .files = true, .help = "safetensors file to write"},
+    {.name = "all-tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(all_tensors),
+     .commands = LOGITS, .help = "write the values inside the model too"},
+    {.name = "output", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE,
+     .offset = FIELD(bench_output), .commands = BENCH, .preset = "table", .words = {"table", "json", "csv", "md"},
+     .help = "format of the results"},
+    {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
+     .commands = RUN | INSPECT, .help = "print JSON"},
+    {.name = "tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(tensors),
+     .commands = INSPECT, .help = "list every tensor"},
+    {.name = "color", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(color), .commands = EVERY,
+     .preset = "auto", .words = {"auto", "always", "never"},
+     .help = "colors; auto: on terminals, unless NO_COLOR is set"},
+    {.name = "verbose", .letter = 'v', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(verbose),
+     .commands = NEED_MODEL, .help = "say more on standard error"},
+    {.name = "quiet", .letter = 'q', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(quiet),
+     .commands = NEED_MODEL, .help = "say only what went wrong"},
+
+    {.name = "man", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(man), .commands = HELP,
+     .help = "print the man page, in troff"},
+    {.name = "completion", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(completion),
+     .commands = HELP, .words = {"bash", "zsh", "fish"}, .help = "print a completion script for the shell"},
+
+    {.name = "help", .letter = 'h', .group = PL_GROUP_GENERAL, .kind = PL_OPTION_FLAG, .offset = FIELD(help),
+     .commands = EVERY, .help = "explain the command and end"},
+    {.name = "version", .group = PL_GROUP_GENERAL, .kind = PL_OPTION_FLAG, .offset = FIELD(version),
+     .commands = EVERY, .help = "print the version and end"},
+};
+/* clang-format on */
+
+const size_t pl_option_count = sizeof pl_option_table / sizeof pl_option_table[0];

@@ -1,0 +1,31 @@
+/* Files that appear whole or not at all: written beside their place, then renamed into it.
+ *
+ *     PL_TRY(pl_outfile_open(path, &out, err));
+ *     fwrite(..., out.file);
+ *     PL_TRY(pl_outfile_commit(&out, err));
+ *
+ * What exists there and is no regular file (/dev/null, a pipe) is written in place. */
+#ifndef PL_BASE_OUTFILE_H
+#define PL_BASE_OUTFILE_H
+
+#include <stdio.h>
+
+#include "host/base/status.h"
+
+typedef struct pl_outfile {
+    FILE *file;
+    char *path; /* where it will be, links followed */
+    char *temp; /* where it is written; NULL: in place */
+} pl_outfile;   /* all zero: nothing open */
+
+/* Fails already here where the folder is missing or does not let us write. */
+pl_status pl_outfile_open(const char *path, pl_outfile *out, pl_error *err);
+
+/* Puts the file in place, once it is wholly on the disk. Closes it either way; on failure (also of any
+ * write since opening) what was at `path` before is still there. */
+pl_status pl_outfile_commit(pl_outfile *out, pl_error *err);
+
+/* Removes what was written. For cleaning up: does nothing after commit. */
+void pl_outfile_abort(pl_outfile *out);
+
+#endif

@@ -1,0 +1,170 @@
+#include "host/base/topology.h"
+
+#include <errno.h>
+#include <hwloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct pl_topology {
+    hwloc_topology_t machine;
+    int n_processors;
+    int *order; /* [n_processors] operating system numbers in the order of placement */
+};
+
+/* What decides where a processor stands in the order, most important first. */
+typedef struct seat {
+    int sibling;  /* 0: the first hardware thread of its core */
+    int slowness; /* 0: the fastest kind of core */
+    int numa;
+    int core;
+    int cpu;
+} seat;
+
+static int compare_seats(const void *a, const void *b)
+{
+    const seat *x = a, *y = b;
+    if (x->sibling != y->sibling)
+        return x->sibling < y->sibling ? -1 : 1;
+    if (x->slowness != y->slowness)
+        return x->slowness < y->slowness ? -1 : 1;
+    if (x->numa != y->numa)
+        return x->numa < y->numa ? -1 : 1;
+    if (x->core != y->core)
+        return x->core < y->core ? -1 : 1;
+    return (x->cpu > y->cpu) - (x->cpu < y->cpu);
+}
+
+/* Kinds of core are numbered from the most sparing to the fastest. */
+static int slowness_of(hwloc_topology_t machine, hwloc_obj_t pu)
+{
+    int kind = hwloc_cpukinds_get_by_cpuset(machine, pu->cpuset, 0);
+    int efficiency = -1;
+    if (kind < 0 || hwloc_cpukinds_get_info(machine, (unsigned)kind, NULL, &efficiency, NULL, NULL, 0) != 0 ||
+        efficiency < 0)
+        return 0;
+    return hwloc_cpukinds_get_nr(machine, 0) - 1 - efficiency;
+}
+
+/* How many processors of its core stand before this one. */
+static int sibling_index(hwloc_obj_t core, hwloc_obj_t pu)
+{
+    int before = 0;
+    for (hwloc_obj_t other = pu->prev_cousin; core && other; other = other->prev_cousin) {
+        if (!hwloc_bitmap_isset(core->cpuset, other->os_index))
+            break;
+        before++;
+    }
+    return before;
+}
+
+static seat seat_of(hwloc_topology_t machine, hwloc_obj_t pu)
+{
+    hwloc_obj_t core = hwloc_get_ancestor_obj_by_type(machine, HWLOC_OBJ_CORE, pu);
+    return (seat){
+        .sibling = sibling_index(core, pu),
+        .slowness = slowness_of(machine, pu),
+        .numa = pu->nodeset ? hwloc_bitmap_first(pu->nodeset) : 0,
+        .core = (int)(core ? core : pu)->logical_index,
+        .cpu = (int)pu->os_index,
+    };
+}
+
+static pl_status order_processors(pl_topology *t, pl_error *err)
+{
+    t->n_processors = hwloc_get_nbobjs_by_type(t->machine, HWLOC_OBJ_PU);
+    if (t->n_processors <= 0)
+        return pl_fail(err, PL_ERR_FORMAT, "topology: no processors");
+    size_t n = (size_t)t->n_processors;
+    seat *seats = malloc(n * sizeof *seats);
+    t->order = malloc(n * sizeof *t->order);
+    if (!seats || !t->order) {
+        free(seats);
+        return pl_fail_memory(err, n * (sizeof *seats + sizeof *t->order), "topology");
+    }
+    for (size_t i = 0; i < n; i++)
+        seats[i] = seat_of(t->machine, hwloc_get_obj_by_type(t->machine, HWLOC_OBJ_PU, (unsigned)i));
+    qsort(seats, n, sizeof *seats, compare_seats);
+    for (size_t i = 0; i < n; i++)
+        t->order[i] = seats[i].cpu;
+    free(seats);
+    return PL_OK;
+}
+
+static pl_status load(pl_topology *t, const char *xml, pl_error *err)
+{
+    const char *name = xml ? xml : "this machine";
+    errno = 0;
+    if (hwloc_topology_init(&t->machine) != 0) {
+        t->machine = NULL;
+        return pl_fail_memory(err, sizeof *t, "topology");
+    }
+    unsigned long flags = xml ? 0 : HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM | HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING;
+    if ((xml && hwloc_topology_set_xml(t->machine, xml) != 0) || hwloc_topology_set_flags(t->machine, flags) != 0 ||
+        hwloc_topology_load(t->machine) != 0)
+        return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "topology of %s: cannot read: %s", name,
+                       errno ? strerror(errno) : "not a recorded machine");
+    return PL_OK;
+}
+
+pl_status pl_topology_open(const char *xml, pl_topology **out, pl_error *err)
+{
+    pl_topology *t = calloc(1, sizeof *t);
+    pl_status status;
+    if (!t)
+        return pl_fail_memory(err, sizeof *t, "topology");
+    PL_TRY_GOTO(load(t, xml, err));
+    PL_TRY_GOTO(order_processors(t, err));
+    *out = t;
+    return PL_OK;
+fail:
+    pl_topology_close(t);
+    return status;
+}
+
+void pl_topology_close(pl_topology *topology)
+{
+    if (!topology)
+        return;
+    if (topology->machine)
+        hwloc_topology_destroy(topology->machine);
+    free(topology->order);
+    free(topology);
+}
+
+int pl_topology_cores(const pl_topology *topology)
+{
+    int n = hwloc_get_nbobjs_by_type(topology->machine, HWLOC_OBJ_CORE);
+    return n > 0 ? n : topology->n_processors;
+}
+
+int pl_topology_processors(const pl_topology *topology)
+{
+    return topology->n_processors;
+}
+
+int pl_topology_numa_nodes(const pl_topology *topology)
+{
+    int n = hwloc_get_nbobjs_by_type(topology->machine, HWLOC_OBJ_NUMANODE);
+    return n > 0 ? n : 1;
+}
+
+size_t pl_topology_cache_bytes(const pl_topology *topology, int level)
+{
+    if (level < 1 || level > 5)
+        return 0;
+    hwloc_obj_type_t type = (hwloc_obj_type_t)(HWLOC_OBJ_L1CACHE + level - 1);
+    hwloc_obj_t pu = hwloc_get_pu_obj_by_os_index(topology->machine, (unsigned)topology->order[0]);
+    hwloc_obj_t cache = pu ? hwloc_get_ancestor_obj_by_type(topology->machine, type, pu) : NULL;
+    return cache ? (size_t)cache->attr->cache.size : 0;
+}
+
+size_t pl_topology_memory_bytes(const pl_topology *topology)
+{
+    return (size_t)hwloc_get_root_obj(topology->machine)->total_memory;
+}
+
+void pl_topology_place(const pl_topology *topology, int n, int *cpus)
+{
+    for (int i = 0; i < n; i++)
+        cpus[i] = topology->order[i % topology->n_processors];
+}
