@@ -1,0 +1,60 @@
+/* Element types and block layouts of GGUF, for host and device code. Layouts as in ggml-common.h of
+ * llama.cpp; all fields little-endian. Pure arithmetic: no allocation, no I/O. */
+#ifndef PL_QUANT_BLOCKS_H
+#define PL_QUANT_BLOCKS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Values are GGUF's type ids. */
+typedef enum pl_dtype {
+    PL_F32 = 0,
+    PL_F16 = 1,
+    PL_Q4_0 = 2,
+    PL_Q4_1 = 3,
+    PL_Q5_0 = 6,
+    PL_Q5_1 = 7,
+    PL_Q8_0 = 8,
+    PL_Q4_K = 12,
+    PL_Q5_K = 13,
+    PL_Q6_K = 14,
+    PL_BF16 = 30,
+} pl_dtype;
+
+typedef struct pl_dtype_info {
+    const char *name;   /* as GGUF tools print it: "Q4_K" */
+    int block_elems;    /* elements a block; 1 for plain types */
+    int block_bytes;
+} pl_dtype_info;
+
+/* NULL for a type that is not in pl_dtype. */
+const pl_dtype_info *pl_dtype_describe(int type);
+
+/* Bytes of n elements; n must be a multiple of the block size. */
+size_t pl_dtype_bytes(pl_dtype type, int64_t n);
+
+typedef struct pl_block_q4_0 { uint16_t d; uint8_t q[16]; } pl_block_q4_0;
+typedef struct pl_block_q4_1 { uint16_t d, m; uint8_t q[16]; } pl_block_q4_1;
+typedef struct pl_block_q5_0 { uint16_t d; uint8_t h[4], q[16]; } pl_block_q5_0;
+typedef struct pl_block_q5_1 { uint16_t d, m; uint8_t h[4], q[16]; } pl_block_q5_1;
+typedef struct pl_block_q8_0 { uint16_t d; int8_t q[32]; } pl_block_q8_0;
+typedef struct pl_block_q4_k { uint16_t d, dmin; uint8_t s[12], q[128]; } pl_block_q4_k;
+typedef struct pl_block_q5_k { uint16_t d, dmin; uint8_t s[12], h[32], q[128]; } pl_block_q5_k;
+typedef struct pl_block_q6_k { uint8_t ql[128], qh[64]; int8_t s[16]; uint16_t d; } pl_block_q6_k;
+
+/* f16 and bf16 bits to f32, exactly. */
+float pl_f16_to_f32(uint16_t h);
+static inline float pl_bf16_to_f32(uint16_t h)
+{
+    union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+    return v.f;
+}
+
+/* f32 to f16, round to nearest even, overflow to infinity. */
+uint16_t pl_f32_to_f16(float f);
+
+/* out[0..n) = the values of the n elements at src (any alignment); n: a multiple of the block size. Exactly
+ * the values that llama.cpp's dequantiser gives. */
+void pl_decode(pl_dtype type, const void *src, float *out, int64_t n);
+
+#endif
