@@ -1,0 +1,382 @@
+/* Attention over paged K/V.
+ *
+ * The keys that a row sees are cut into segments at fixed positions of the sequence. Each segment gives a
+ * part (maximum m, sum l of e^(score - m), values weighted by the same), and parts are merged in order of
+ * position. Where few rows are at work the segments are spread over threads and merged afterwards; the
+ * arithmetic is the same, so the result does not depend on it.
+ *
+ * A block of neighbouring rows, with all query heads of one K/V head, goes through the keys together: keys that
+ * all of them see are read once for all, the others (at the diagonal, at a window's edge) row by row. */
+#include "host/cpu/attention.h"
+#include "host/cpu/attention_fused.h"
+#include "host/cpu/isa.h"
+#include "host/cpu/stream.h"
+
+#include <math.h>
+
+#define MAX_QUERIES (PL_ATTENTION_BLOCK > PL_ATTENTION_MAX_GROUP ? PL_ATTENTION_BLOCK : PL_ATTENTION_MAX_GROUP)
+
+typedef struct attention_job {
+    float *out;
+    const float *q;
+    const pl_kv_layer *kv;
+    const pl_rows *rows;
+    pl_heads heads;
+    int group; /* query heads of a K/V head */
+    int window;
+    int block_rows;
+    int64_t blocks;
+    int segments; /* at most, for any block */
+    float *partial;
+    float *scratch;
+    int64_t scratch_floats;
+} attention_job;
+
+typedef struct key_range {
+    int32_t from, to; /* [from, to); empty where to <= from */
+} key_range;
+
+/* Rows [row, row + n) of one sequence at one K/V head; query i is head i % group of row i / group. */
+typedef struct block {
+    const attention_job *job;
+    int64_t row;
+    int n, head;
+    int first_segment, end_segment;
+    key_range seen[PL_ATTENTION_BLOCK];
+    const float *q[MAX_QUERIES];
+    float *score[MAX_QUERIES]; /* of the segment at hand */
+    float *part[MAX_QUERIES];
+} block;
+
+static key_range visible(const attention_job *j, int64_t r)
+{
+    int32_t to = j->rows->position[r] + 1;
+    int32_t from = j->window && to > j->window ? to - j->window : 0;
+    return (key_range){from, to};
+}
+
+static key_range overlap(key_range a, key_range b)
+{
+    return (key_range){a.from > b.from ? a.from : b.from, a.to < b.to ? a.to : b.to};
+}
+
+static key_range segment_keys(int s)
+{
+    return (key_range){s * PL_ATTENTION_SEGMENT, (s + 1) * PL_ATTENTION_SEGMENT};
+}
+
+/* The block that begins at `row` and ends before `limit` or the next sequence; scores go to `score`. */
+static void block_begin(block *b, const attention_job *j, int64_t row, int64_t limit, int head, float *score)
+{
+    *b = (block){.job = j, .row = row, .head = head, .first_segment = INT32_MAX};
+    for (; row < limit && j->rows->sequence[row] == j->rows->sequence[b->row]; row++) {
+        key_range seen = visible(j, row);
+        int first = seen.from / PL_ATTENTION_SEGMENT, end = (seen.to - 1) / PL_ATTENTION_SEGMENT + 1;
+        b->first_segment = first < b->first_segment ? first : b->first_segment;
+        b->end_segment = end > b->end_segment ? end : b->end_segment;
+        b->seen[b->n++] = seen;
+    }
+    for (int i = 0; i < b->n * j->group; i++) {
+        b->q[i] = j->q + ((b->row + i / j->group) * j->heads.heads + head * j->group + i % j->group) * j->heads.dim;
+        b->score[i] = score + (int64_t)i * PL_ATTENTION_SEGMENT;
+    }
+}
+
+/* Parts of row i's query heads from `part` on. */
+static void row_parts(block *b, int i, float *part)
+{
+    int group = b->job->group;
+    for (int h = 0; h < group; h++)
+        b->part[i * group + h] = part + h * pl_attention_part_floats(b->job->heads);
+}
+
+/* ---- one segment --------------------------------------------------------------------------------------- */
+
+/* What is done with keys of one page for rows [first, first + n) of the block; base: where the scores begin. */
+typedef void (*page_fn)(const block *b, int first, int n, key_range keys, int32_t base);
+
+/* Offset of position t in the cache. */
+static int64_t key_at(const block *b, int32_t t)
+{
+    const pl_kv_layer *kv = b->job->kv;
+    int32_t page = kv->table[b->job->rows->sequence[b->row] * kv->table_ld + t / PL_KV_PAGE];
+    return page * kv->page_stride + ((int64_t)b->head * PL_KV_PAGE + t % PL_KV_PAGE) * b->job->heads.dim;
+}
+
+static void score_page(const block *b, int first, int n, key_range keys, int32_t base)
+{
+    int group = b->job->group;
+    float *score[MAX_QUERIES];
+    for (int i = 0; i < n * group; i++)
+        score[i] = b->score[first * group + i] + (keys.from - base);
+    PL_ISA_NAME(pl_attention_scores)
+    (b->q + first * group, n * group, b->job->kv->k + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim, score);
+}
+
+static void value_page(const block *b, int first, int n, key_range keys, int32_t base)
+{
+    int group = b->job->group;
+    const float *weight[MAX_QUERIES];
+    float *values[MAX_QUERIES];
+    for (int i = 0; i < n * group; i++) {
+        weight[i] = b->score[first * group + i] + (keys.from - base);
+        values[i] = b->part[first * group + i] + 2;
+    }
+    PL_ISA_NAME(pl_attention_values)
+    (weight, n * group, b->job->kv->v + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim, values);
+}
+
+/* Each row's keys in ascending order: row by row those before `common`, all rows together, row by row the rest. */
+static void walk_pages(const block *b, key_range segment, const key_range *keys, key_range common, page_fn fn)
+{
+    key_range before = {segment.from, common.from}, after = {common.to, segment.to};
+    for (int32_t t = segment.from; t < segment.to; t += PL_KV_PAGE) {
+        key_range page = {t, t + PL_KV_PAGE};
+        for (int i = 0; i < b->n; i++) {
+            key_range k = overlap(overlap(keys[i], before), page);
+            if (k.from < k.to)
+                fn(b, i, 1, k, segment.from);
+        }
+        key_range shared = overlap(common, page);
+        if (shared.from < shared.to)
+            fn(b, 0, b->n, shared, segment.from);
+        for (int i = 0; i < b->n; i++) {
+            key_range k = overlap(overlap(keys[i], after), page);
+            if (k.from < k.to)
+                fn(b, i, 1, k, segment.from);
+        }
+    }
+}
+
+/* A score that is NaN makes the sum NaN, and so the row. */
+static pl_vec weights(pl_vec score, float top)
+{
+    pl_vec x = score - top;
+    return vec_select(x == x, vec_exp(x), x);
+}
+
+/* Scores become weights; returns their sum, *top the maximum. */
+static float soften(float *score, int n, float *top)
+{
+    pl_vec best = vec_set(-INFINITY);
+    int t = 0;
+    for (; t + PL_LANES <= n; t += PL_LANES)
+        best = vec_max(best, vec_load(score + t));
+    float m = vec_largest(best);
+    for (; t < n; t++)
+        m = score[t] > m ? score[t] : m;
+    pl_vec sum = {0};
+    for (t = 0; t + PL_LANES <= n; t += PL_LANES) {
+        pl_vec e = weights(vec_load(score + t), m);
+        vec_store(score + t, e);
+        sum += e;
+    }
+    if (t < n) {
+        int rest = n - t;
+        vec_store_part(score + t, weights(vec_load_part(score + t, rest), m), rest);
+        sum += vec_load_part(score + t, rest);
+    }
+    *top = m;
+    return vec_sum(sum);
+}
+
+/* The parts of segment s for all queries of the block: {m, l, values}; those of rows that see nothing of it are
+ * left alone. keys: what each row sees. */
+static void compute_parts(const block *b, int s, key_range *keys)
+{
+    int group = b->job->group, dim = b->job->heads.dim;
+    key_range segment = segment_keys(s), common = segment;
+    for (int i = 0; i < b->n; i++) {
+        keys[i] = overlap(b->seen[i], segment);
+        common = overlap(common, keys[i]);
+    }
+    if (common.from >= common.to)
+        common = (key_range){segment.to, segment.to};
+    walk_pages(b, segment, keys, common, score_page);
+    for (int i = 0; i < b->n * group; i++) {
+        key_range k = keys[i / group];
+        if (k.from >= k.to)
+            continue;
+        b->part[i][1] = soften(b->score[i] + (k.from - segment.from), k.to - k.from, &b->part[i][0]);
+        memset(b->part[i] + 2, 0, (size_t)dim * sizeof(float));
+    }
+    walk_pages(b, segment, keys, common, value_page);
+}
+
+/* ---- merging ------------------------------------------------------------------------------------------- */
+
+/* Parts of one query head, merged in order of position into out. */
+typedef struct merged {
+    float m, l;
+} merged;
+
+static merged merge_begin(float *out, int dim)
+{
+    memset(out, 0, (size_t)dim * sizeof *out);
+    return (merged){-INFINITY, 0};
+}
+
+static void merge_part(merged *sum, float *out, const float *part, int dim)
+{
+    float m = part[0] > sum->m ? part[0] : sum->m;
+    pl_vec e = vec_exp((pl_vec){sum->m - m, part[0] - m});
+    float old = e[0], fresh = e[1];
+    for (int i = 0; i < dim; i++)
+        out[i] = out[i] * old + part[2 + i] * fresh;
+    sum->l = sum->l * old + part[1] * fresh;
+    sum->m = m;
+}
+
+static void merge_end(const merged *sum, float *out, int dim)
+{
+    float factor = 1.0f / sum->l;
+    for (int i = 0; i < dim; i++)
+        out[i] *= factor;
+}
+
+static float *output_of(const attention_job *j, int64_t r, int head, int h)
+{
+    return j->out + (r * j->heads.heads + head * j->group + h) * j->heads.dim;
+}
+
+/* ---- whole rows: a task is a block at one K/V head and does all its segments ----------------------------- */
+
+static void whole_block(block *b, float *part)
+{
+    int group = b->job->group, dim = b->job->heads.dim;
+    merged sum[MAX_QUERIES];
+    key_range keys[PL_ATTENTION_BLOCK];
+    for (int i = 0; i < b->n; i++)
+        row_parts(b, i, part + i * group * pl_attention_part_floats(b->job->heads));
+    for (int i = 0; i < b->n * group; i++)
+        sum[i] = merge_begin(output_of(b->job, b->row + i / group, b->head, i % group), dim);
+    for (int s = b->first_segment; s < b->end_segment; s++) {
+        compute_parts(b, s, keys);
+        for (int i = 0; i < b->n * group; i++)
+            if (keys[i / group].from < keys[i / group].to)
+                merge_part(&sum[i], output_of(b->job, b->row + i / group, b->head, i % group), b->part[i], dim);
+    }
+    for (int i = 0; i < b->n * group; i++)
+        merge_end(&sum[i], output_of(b->job, b->row + i / group, b->head, i % group), dim);
+}
+
+static int64_t block_limit(const attention_job *j, int64_t row)
+{
+    int64_t limit = row + j->block_rows;
+    return limit < j->rows->n ? limit : j->rows->n;
+}
+
+static void whole_blocks(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const attention_job *j = ctx;
+    float *score = j->scratch + thread * j->scratch_floats;
+    float *part = score + (int64_t)j->block_rows * j->group * PL_ATTENTION_SEGMENT;
+    block b;
+    for (int64_t task = begin; task < end; task++) {
+        int64_t row = task % j->blocks * j->block_rows, limit = block_limit(j, row);
+        for (; row < limit; row += b.n) {
+            block_begin(&b, j, row, limit, (int)(task / j->blocks), score);
+            whole_block(&b, part);
+        }
+    }
+}
+
+/* ---- split rows: a task is one segment of a block; its parts go to `partial` ----------------------------- */
+
+/* Where part s of a row begins, counted from the first segment that the row sees. */
+static float *partial_at(const attention_job *j, int64_t r, int head, int s)
+{
+    return j->partial + ((r * j->heads.kv_heads + head) * j->segments + s) * j->group * pl_attention_part_floats(j->heads);
+}
+
+static void split_segment(block *b, int s)
+{
+    key_range keys[PL_ATTENTION_BLOCK];
+    for (int i = 0; i < b->n; i++) {
+        int first = b->seen[i].from / PL_ATTENTION_SEGMENT;
+        row_parts(b, i, partial_at(b->job, b->row + i, b->head, s > first ? s - first : 0));
+    }
+    compute_parts(b, s, keys);
+}
+
+static void split_segments(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const attention_job *j = ctx;
+    float *score = j->scratch + thread * j->scratch_floats;
+    block b;
+    for (int64_t task = begin; task < end; task++) {
+        int s = (int)(task % j->segments), head = (int)(task / j->segments / j->blocks);
+        int64_t row = task / j->segments % j->blocks * j->block_rows, limit = block_limit(j, row);
+        for (; row < limit; row += b.n) {
+            block_begin(&b, j, row, limit, head, score);
+            if (b.first_segment + s < b.end_segment)
+                split_segment(&b, b.first_segment + s);
+        }
+    }
+}
+
+static void split_merge(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const attention_job *j = ctx;
+    int dim = j->heads.dim;
+    for (int64_t task = begin; task < end; task++) {
+        int64_t r = task / j->heads.heads;
+        int head = (int)(task % j->heads.heads) / j->group, h = (int)(task % j->heads.heads) % j->group;
+        float *out = output_of(j, r, head, h);
+        merged sum = merge_begin(out, dim);
+        key_range seen = visible(j, r);
+        int n = (seen.to - 1) / PL_ATTENTION_SEGMENT - seen.from / PL_ATTENTION_SEGMENT + 1;
+        for (int s = 0; s < n; s++)
+            merge_part(&sum, out, partial_at(j, r, head, s) + h * pl_attention_part_floats(j->heads), dim);
+        merge_end(&sum, out, dim);
+    }
+}
+
+static int most_segments(const attention_job *j)
+{
+    int most = 0;
+    block b;
+    for (int64_t i = 0; i < j->blocks; i++) {
+        int64_t row = i * j->block_rows, limit = block_limit(j, row);
+        for (; row < limit; row += b.n) {
+            block_begin(&b, j, row, limit, 0, j->scratch);
+            int n = b.end_segment - b.first_segment;
+            most = n > most ? n : most;
+        }
+    }
+    return most;
+}
+
+/* Large blocks read the keys fewer times; enough of them keep all threads at work. */
+static int block_rows(const pl_stream *s, int n, pl_heads heads, bool split)
+{
+    int64_t most = pl_attention_block_rows(heads), threads = pl_pool_threads(s->pool);
+    int64_t rows = split ? n : (int64_t)n * heads.kv_heads / (2 * threads);
+    rows = rows < most ? rows : most;
+    return rows > 1 ? (int)rows : 1;
+}
+
+static void attention(pl_stream *s, float *out, const float *q, const pl_kv_layer *kv, const pl_rows *rows, pl_heads heads, int window)
+{
+    attention_job job = {.out = out, .q = q, .kv = kv, .rows = rows, .heads = heads, .window = window};
+    job.group = heads.heads / heads.kv_heads;
+    job.partial = s->partial;
+    job.scratch = s->thread_scratch;
+    job.scratch_floats = s->scratch_floats;
+    bool split = (int64_t)rows->n * heads.kv_heads <= PL_ATTENTION_SPLIT_TASKS;
+    job.block_rows = block_rows(s, rows->n, heads, split);
+    job.blocks = (rows->n + job.block_rows - 1) / job.block_rows;
+    job.segments = split ? most_segments(&job) : 1;
+    if (job.segments > 1) {
+        pl_pool_for(s->pool, job.blocks * heads.kv_heads * job.segments, 1, split_segments, &job);
+        pl_pool_for(s->pool, (int64_t)rows->n * heads.heads, 1, split_merge, &job);
+    } else {
+        pl_pool_for(s->pool, job.blocks * heads.kv_heads, 1, whole_blocks, &job);
+    }
+}
+
+void PL_ISA_NAME(pl_attention_ops)(pl_ops *ops)
+{
+    ops->attention = attention;
+}

@@ -1,0 +1,172 @@
+/* Attention's inner loops: tiles of query heads by keys whose sums stay in registers.
+ *
+ * A tile reads tile_q + tile_k vectors for tile_q * tile_k products, so that the loads keep up. Vectors have the
+ * instruction set's own width: compilers keep wider ones on the stack. */
+#include "host/cpu/attention_fused.h"
+#include "host/cpu/isa.h"
+#include "host/cpu/vec.h"
+
+#if defined(__AVX512F__)
+#define WIDTH 16
+#define TILE_Q 4
+#define TILE_K 4
+#define STRIP 4
+#elif defined(__AVX2__)
+#define WIDTH 8
+#define TILE_Q 2
+#define TILE_K 2
+#define STRIP 2
+#else
+#define WIDTH 4
+#define TILE_Q 1
+#define TILE_K 2
+#define STRIP 2
+#endif
+#define PIECES (PL_LANES / WIDTH)
+
+typedef float piece __attribute__((vector_size(4 * WIDTH)));
+
+static inline __attribute__((always_inline)) piece load(const float *p)
+{
+    piece v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline __attribute__((always_inline)) void store(float *p, piece v)
+{
+    memcpy(p, &v, sizeof v);
+}
+
+/* The same tree as vec_sum(). */
+static inline __attribute__((always_inline)) float lanes_sum(const piece s[PIECES])
+{
+    typedef float four __attribute__((vector_size(16)));
+#if WIDTH == 16
+    typedef float eight __attribute__((vector_size(32)));
+    eight e = __builtin_shufflevector(s[0], s[0], 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(s[0], s[0], 8, 9, 10, 11, 12, 13, 14, 15);
+    four f = __builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7);
+#elif WIDTH == 8
+    piece e = s[0] + s[1];
+    four f = __builtin_shufflevector(e, e, 0, 1, 2, 3) + __builtin_shufflevector(e, e, 4, 5, 6, 7);
+#else
+    four f = (s[0] + s[2]) + (s[1] + s[3]);
+#endif
+    f += __builtin_shufflevector(f, f, 2, 3, 0, 1);
+    return f[0] + f[1];
+}
+
+/* One step of all sums of a tile, sixteen values of each row of q and of k. */
+static inline __attribute__((always_inline)) void tile_step(piece sum[TILE_Q][TILE_K][PIECES], const float *const *q,
+                                                            const float *const *k, int i, int tile_q, int tile_k)
+{
+    for (int p = 0; p < PIECES; p++) {
+        piece key[TILE_K];
+        for (int t = 0; t < tile_k; t++)
+            key[t] = load(k[t] + i + p * WIDTH);
+        for (int h = 0; h < tile_q; h++) {
+            piece query = load(q[h] + i + p * WIDTH);
+            for (int t = 0; t < tile_k; t++)
+                sum[h][t][p] += query * key[t];
+        }
+    }
+}
+
+/* The last dim % 16 values, filled up with zeros. */
+static inline __attribute__((always_inline)) void tile_rest(piece sum[TILE_Q][TILE_K][PIECES], const float *const *q,
+                                                            const float *const *k, int i, int rest, int tile_q, int tile_k)
+{
+    float room[TILE_Q + TILE_K][PL_LANES] = {{0}};
+    const float *from_q[TILE_Q], *from_k[TILE_K];
+    for (int h = 0; h < tile_q; h++)
+        from_q[h] = memcpy(room[h], q[h] + i, (size_t)rest * sizeof(float));
+    for (int t = 0; t < tile_k; t++)
+        from_k[t] = memcpy(room[TILE_Q + t], k[t] + i, (size_t)rest * sizeof(float));
+    tile_step(sum, from_q, from_k, 0, tile_q, tile_k);
+}
+
+static inline __attribute__((always_inline)) void score_tile(const float *const *q, const float *k, int dim, float *const *score,
+                                                             int at, int tile_q, int tile_k)
+{
+    piece sum[TILE_Q][TILE_K][PIECES] = {{{{0}}}};
+    const float *key[TILE_K];
+    for (int t = 0; t < tile_k; t++)
+        key[t] = k + (int64_t)t * dim;
+    int i = 0;
+    for (; i + PL_LANES <= dim; i += PL_LANES)
+        tile_step(sum, q, key, i, tile_q, tile_k);
+    if (i < dim)
+        tile_rest(sum, q, key, i, dim - i, tile_q, tile_k);
+    for (int h = 0; h < tile_q; h++)
+        for (int t = 0; t < tile_k; t++)
+            score[h][at + t] = lanes_sum(sum[h][t]);
+}
+
+void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim, float *const *score)
+{
+    int t = 0;
+    for (; t + TILE_K <= n_k; t += TILE_K) {
+        int h = 0;
+        for (; h + TILE_Q <= n_q; h += TILE_Q)
+            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, TILE_Q, TILE_K);
+        for (; h < n_q; h++)
+            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, 1, TILE_K);
+    }
+    for (; t < n_k; t++)
+        for (int h = 0; h < n_q; h++)
+            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, 1, 1);
+}
+
+#define VALUE_Q 4
+
+/* `strip` vectors of the result for tile_q heads. */
+static inline __attribute__((always_inline)) void value_tile(const float *const *weight, const float *v, int n_v, int dim,
+                                                             float *const *acc, int at, int tile_q, int strip)
+{
+    piece sum[VALUE_Q][STRIP];
+    for (int h = 0; h < tile_q; h++)
+        for (int s = 0; s < strip; s++)
+            sum[h][s] = load(acc[h] + at + s * WIDTH);
+    for (int t = 0; t < n_v; t++) {
+        const float *value = v + (int64_t)t * dim + at;
+        for (int s = 0; s < strip; s++) {
+            piece part = load(value + s * WIDTH);
+            for (int h = 0; h < tile_q; h++)
+                sum[h][s] += weight[h][t] * part;
+        }
+    }
+    for (int h = 0; h < tile_q; h++)
+        for (int s = 0; s < strip; s++)
+            store(acc[h] + at + s * WIDTH, sum[h][s]);
+}
+
+/* Fewer values than a vector has. As a scalar loop it would be the compiler's choice what to fuse. */
+static void value_rest(const float *weight, const float *v, int n_v, int dim, float *acc, int at)
+{
+    size_t bytes = (size_t)(dim - at) * sizeof(float);
+    piece sum = {0}, part = {0};
+    memcpy(&sum, acc + at, bytes);
+    for (int t = 0; t < n_v; t++) {
+        memcpy(&part, v + (int64_t)t * dim + at, bytes);
+        sum += weight[t] * part;
+    }
+    memcpy(acc + at, &sum, bytes);
+}
+
+void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const float *v, int n_v, int dim, float *const *acc)
+{
+    int i = 0;
+    for (; i + STRIP * WIDTH <= dim; i += STRIP * WIDTH) {
+        int h = 0;
+        for (; h + VALUE_Q <= n_q; h += VALUE_Q)
+            value_tile(weight + h, v, n_v, dim, acc + h, i, VALUE_Q, STRIP);
+        for (; h < n_q; h++)
+            value_tile(weight + h, v, n_v, dim, acc + h, i, 1, STRIP);
+    }
+    for (; i + WIDTH <= dim; i += WIDTH)
+        for (int h = 0; h < n_q; h++)
+            value_tile(weight + h, v, n_v, dim, acc + h, i, 1, 1);
+    for (int h = 0; h < n_q && i < dim; h++)
+        value_rest(weight[h], v, n_v, dim, acc[h], i);
+}

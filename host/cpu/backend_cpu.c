@@ -1,0 +1,162 @@
+/* The CPU backend: every op at once on a pool of threads, weights in ordinary memory. */
+#define _GNU_SOURCE
+#include "host/base/cpu.h"
+#include "host/cpu/attention.h"
+#include "host/cpu/pack.h"
+#include "host/cpu/stream.h"
+#include "host/ops/backend.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+typedef struct cpu_backend {
+    pl_backend base;
+    pl_stream stream;
+    pl_ops ops;
+} cpu_backend;
+
+static size_t cpu_weight_bytes(const pl_backend *b, const pl_tensor *t)
+{
+    (void)b;
+    return pl_pack_bytes(t);
+}
+
+static pl_status cpu_weight_load(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
+{
+    return pl_pack(b->pool, t, dst, out, err);
+}
+
+/* Pages are zero and cost nothing until touched; huge ones where the system offers them, since a decode
+ * step walks through gigabytes. */
+static void *cpu_memory_take(pl_backend *b, size_t bytes)
+{
+    (void)b;
+    if (bytes == 0)
+        return NULL;
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        return NULL;
+    madvise(memory, bytes, MADV_HUGEPAGE);
+    return memory;
+}
+
+static void cpu_memory_give(pl_backend *b, void *memory, size_t bytes)
+{
+    (void)b;
+    if (memory)
+        munmap(memory, bytes);
+}
+
+static void cpu_destroy(pl_backend *b)
+{
+    cpu_backend *cpu = (cpu_backend *)b;
+    free(cpu->stream.partial);
+    free(cpu->stream.thread_scratch);
+    pl_pool_free(cpu->stream.pool);
+    free(cpu);
+}
+
+#define FILL_OPS(isa)                                                                                                  \
+    static void fill_ops_##isa(pl_ops *ops)                                                                            \
+    {                                                                                                                  \
+        pl_altup_ops_##isa(ops);                                                                                       \
+        pl_attention_ops_##isa(ops);                                                                                   \
+        pl_embed_ops_##isa(ops);                                                                                       \
+        pl_ffn_ops_##isa(ops);                                                                                         \
+        pl_output_ops_##isa(ops);                                                                                      \
+        pl_ple_ops_##isa(ops);                                                                                         \
+        pl_qkv_ops_##isa(ops);                                                                                         \
+        pl_residual_ops_##isa(ops);                                                                                    \
+    }
+
+FILL_OPS(base)
+#if defined(__x86_64__)
+FILL_OPS(avx2)
+FILL_OPS(avx512)
+#endif
+
+static void quantize_op(pl_stream *s, pl_act *act, int n)
+{
+    s->kernels->quantize(s->pool, act, n);
+}
+
+static void matmul_op(pl_stream *s, const pl_matmul *jobs, int n_jobs)
+{
+    s->kernels->matmul(s->pool, jobs, n_jobs);
+}
+
+typedef struct isa_level {
+    const char *name;
+    void (*fill)(pl_ops *ops);
+} isa_level;
+
+static isa_level choose_isa(unsigned features)
+{
+    isa_level chosen = {"cpu", fill_ops_base};
+    (void)features;
+#if defined(__x86_64__)
+    if (features & PL_CPU_AVX2)
+        chosen = (isa_level){"cpu avx2", fill_ops_avx2};
+    if (features & PL_CPU_AVX512_VNNI)
+        chosen = (isa_level){"cpu avx512", fill_ops_avx512};
+#endif
+    return chosen;
+}
+
+static pl_status take_scratch(pl_stream *s, const pl_backend_shape *shape, int threads, pl_error *err)
+{
+    s->scratch_floats = (pl_attention_thread_floats(shape->heads) + 15) / 16 * 16;
+    s->partial_floats = pl_attention_partial_floats(shape->heads, shape->max_context);
+    s->thread_scratch = calloc((size_t)threads * (size_t)s->scratch_floats, sizeof(float));
+    s->partial = calloc((size_t)s->partial_floats, sizeof(float));
+    if (!s->thread_scratch || !s->partial)
+        return pl_fail_memory(err, (size_t)s->partial_floats * sizeof(float), "attention");
+    return PL_OK;
+}
+
+pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *cpus, unsigned allowed,
+                         pl_backend **out, pl_error *err)
+{
+    if (shape->heads.heads / shape->heads.kv_heads > PL_ATTENTION_MAX_GROUP)
+        return pl_fail(err, PL_ERR_UNSUPPORTED, "%d query heads share a K/V head, at most %d are supported",
+                       shape->heads.heads / shape->heads.kv_heads, PL_ATTENTION_MAX_GROUP);
+    cpu_backend *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        return pl_fail_memory(err, sizeof *cpu, "CPU backend");
+    unsigned features = pl_cpu_features(allowed);
+    isa_level isa = choose_isa(features);
+    isa.fill(&cpu->ops);
+    cpu->ops.quantize = quantize_op;
+    cpu->ops.matmul = matmul_op;
+    cpu->stream.kernels = pl_matmul_select(features);
+    cpu->base = (pl_backend){
+        .name = isa.name,
+        .ops = &cpu->ops,
+        .stream = &cpu->stream,
+        .weight_bytes = cpu_weight_bytes,
+        .weight_load = cpu_weight_load,
+        .memory_take = cpu_memory_take,
+        .memory_give = cpu_memory_give,
+        .destroy = cpu_destroy,
+    };
+    pl_status status = PL_OK;
+    PL_TRY_GOTO(pl_pool_create(threads, cpus, &cpu->stream.pool, err));
+    cpu->base.pool = cpu->stream.pool;
+    PL_TRY_GOTO(take_scratch(&cpu->stream, shape, threads, err));
+    *out = &cpu->base;
+    return PL_OK;
+fail:
+    cpu_destroy(&cpu->base);
+    return status;
+}
+
+size_t pl_backend_cpu_weight_bytes(const pl_tensor *t)
+{
+    return pl_pack_bytes(t);
+}
+
+void pl_backend_free(pl_backend *b)
+{
+    if (b)
+        b->destroy(b);
+}

@@ -1,0 +1,341 @@
+/* The matrix product: how work is cut into pieces and what a piece does, over the kernels of matmul_tile.h.
+ *
+ * A piece is all rows of x times a few rows of weights, so that weights come from memory once however many rows
+ * there are. One row: four panels side by side straight from their packed form, four streams for the
+ * prefetchers. More rows: spans of two panels are unpacked into the first-level cache and applied to
+ * rows, six at a time; sums of up to 256 rows wait in a local array between spans. */
+#include "host/cpu/matmul.h"
+
+#include "host/base/cpu.h"
+#include "host/cpu/matmul_tile.h"
+
+#include <string.h>
+
+#define BLOCK_ROWS 256     /* rows whose sums and terms fit the second-level cache beside the weights */
+#define PIECE_PANELS PL_DIRECT_PANELS
+#define LONG_PIECE_PANELS 64
+#define PIECE_OUTPUTS 48   /* plain types, many rows */
+#define PIECE_OUTPUTS_FEW 8
+
+_Static_assert(PL_SPAN == PL_ACT_SPAN && PL_GROUP == PL_ACT_BLOCK, "weights and activations are cut alike");
+
+typedef struct matmul_call {
+    const pl_tile_kernels *kernels;
+    const pl_matmul *jobs;
+    int n_jobs;
+    int threads;
+} matmul_call;
+
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t row_outputs(const pl_matmul *j, int i)
+{
+    return j->n_out ? j->n_out[i] : j->w->rows;
+}
+
+static int64_t row_inputs(const pl_matmul *j, int i)
+{
+    return j->n_in ? j->n_in[i] : j->w->cols;
+}
+
+/* Rows that want outputs from `first` on: a prefix. */
+static int rows_alive(const pl_matmul *j, int64_t first)
+{
+    int n = j->n_rows;
+    if (j->n_out)
+        while (n > 0 && j->n_out[n - 1] <= first)
+            n--;
+    return n;
+}
+
+/* ---- block types ---- */
+
+/* Panels at `panel`, panel + step and so on, at most PIECE_PANELS, and the block of rows from `row` on. */
+typedef struct panel_piece {
+    const pl_tile_kernels *kernels;
+    const pl_matmul *job;
+    pl_panel_type type;
+    size_t panel_bytes;
+    int64_t panel, step;
+    int n_panels;
+    int row, n_rows;
+    float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS];
+    pl_row_terms terms[BLOCK_ROWS];
+    pl_span_codes codes[PIECE_PANELS];
+} panel_piece;
+
+static const uint8_t *span_at(const panel_piece *p, int panel, int64_t span)
+{
+    return (const uint8_t *)p->job->w->data + (size_t)(p->panel + panel * p->step) * p->panel_bytes +
+           (size_t)span * pl_span_bytes(p->type);
+}
+
+/* Groups of the span that row r of the block reads. */
+static int row_groups(const panel_piece *p, int r, int64_t span)
+{
+    int64_t rest = row_inputs(p->job, p->row + r) / PL_GROUP - span * PL_SPAN_GROUPS;
+    return rest <= 0 ? 0 : (int)smaller(rest, PL_SPAN_GROUPS);
+}
+
+/* Where row r's blocks of the span lie in x, counted in blocks; *ld: from row to row. */
+static int64_t act_at(const pl_act *x, int64_t row, int64_t span, int64_t *ld)
+{
+    *ld = smaller(PL_SPAN_GROUPS, x->blocks - span * PL_SPAN_GROUPS);
+    return span * PL_SPAN_GROUPS * x->rows + row * *ld;
+}
+
+static void fill_terms(panel_piece *p, int64_t span, int n_rows)
+{
+    const pl_act *x = p->job->x;
+    for (int r = 0; r < n_rows; r++) {
+        pl_row_terms *t = &p->terms[r];
+        int groups = row_groups(p, r, span);
+        int64_t ld, at = act_at(x, p->row + r, span, &ld);
+        const int32_t *sum = x->sum + 2 * at;
+        const float *scale = x->scale + at;
+        switch (p->type.kind) {
+        case PL_PANEL_OFFSET:
+            for (int g = 0; g < groups; g++)
+                t->start[g] = -p->type.offset * (sum[2 * g] + sum[2 * g + 1]);
+            break;
+        case PL_PANEL_HALVES:
+            for (int h = 0; h < 2 * groups; h++)
+                t->start[h] = -p->type.offset * sum[h];
+            break;
+        case PL_PANEL_MIN:
+            for (int g = 0; g < groups; g++)
+                t->shift[g] = scale[g] * (float)(sum[2 * g] + sum[2 * g + 1]);
+            break;
+        }
+    }
+}
+
+static pl_tile_rows rows_at(const panel_piece *p, int r, int n, int64_t span)
+{
+    const pl_act *x = p->job->x;
+    int64_t ld, at = act_at(x, p->row + r, span, &ld);
+    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n};
+}
+
+/* Runs of rows that read the same groups, six at a time, times all panels of the piece. */
+static void multiply_span(panel_piece *p, int64_t span)
+{
+    int n = p->n_rows;
+    while (n > 0 && row_groups(p, n - 1, span) == 0)
+        n--;
+    fill_terms(p, span, n);
+    for (int i = 0; i < p->n_panels && n > 0; i++)
+        p->kernels->unpack(p->job->w->type, span_at(p, i, span), row_groups(p, 0, span), &p->codes[i]);
+    for (int r = 0; r < n;) {
+        int groups = row_groups(p, r, span), run = 1;
+        while (run < PL_TILE_ROWS && r + run < n && row_groups(p, r + run, span) == groups)
+            run++;
+        pl_tile_rows rows = rows_at(p, r, run, span);
+        p->kernels->tile(p->type.kind, p->codes, p->n_panels, groups, &rows, p->acc[0][r], BLOCK_ROWS);
+        r += run;
+    }
+}
+
+static void multiply_one_row(panel_piece *p, int64_t spans)
+{
+    float acc[PIECE_PANELS][PL_PANEL_ROWS] = {{0}};
+    for (int64_t span = 0; span < spans; span++) {
+        const uint8_t *at[PIECE_PANELS];
+        for (int i = 0; i < p->n_panels; i++)
+            at[i] = span_at(p, i, span);
+        fill_terms(p, span, 1);
+        pl_tile_rows rows = rows_at(p, 0, 1, span);
+        p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, acc[0]);
+    }
+    for (int i = 0; i < p->n_panels; i++)
+        memcpy(p->acc[i][0], acc[i], sizeof acc[i]);
+}
+
+static void store_piece(const panel_piece *p)
+{
+    const pl_matmul *j = p->job;
+    for (int r = 0; r < p->n_rows; r++) {
+        float *out = j->out + (p->row + r) * j->out_ld;
+        int64_t end = row_outputs(j, p->row + r);
+        for (int i = 0; i < p->n_panels; i++) {
+            int64_t n = (p->panel + i * p->step) * PL_PANEL_ROWS;
+            if (n < end)
+                memcpy(out + n, p->acc[i][r], (size_t)smaller(PL_PANEL_ROWS, end - n) * sizeof *out);
+        }
+    }
+}
+
+/* All rows times the panels of p. */
+static void multiply_panels(panel_piece *p)
+{
+    int n = rows_alive(p->job, p->panel * PL_PANEL_ROWS);
+    for (p->row = 0; p->row < n; p->row += p->n_rows) {
+        p->n_rows = (int)smaller(BLOCK_ROWS, n - p->row);
+        int64_t spans = (row_inputs(p->job, p->row) + PL_SPAN - 1) / PL_SPAN;
+        if (p->n_rows == 1) {
+            multiply_one_row(p, spans);
+        } else {
+            for (int i = 0; i < p->n_panels; i++)
+                memset(p->acc[i], 0, (size_t)p->n_rows * sizeof p->acc[i][0]);
+            for (int64_t span = 0; span < spans; span++)
+                multiply_span(p, span);
+        }
+        store_piece(p);
+    }
+}
+
+/* Panels [begin, end), four at a time: each of the four runs through a quarter of them, so that it stays one
+ * stream from panel to panel. */
+static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t begin, int64_t end)
+{
+    panel_piece p;
+    p.kernels = call->kernels;
+    p.job = j;
+    p.type = pl_panel_describe(j->w->type);
+    p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
+    p.step = (end - begin + PIECE_PANELS - 1) / PIECE_PANELS;
+    for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
+        p.n_panels = (int)((end - p.panel + p.step - 1) / p.step);
+        multiply_panels(&p);
+    }
+}
+
+/* ---- plain types ---- */
+
+/* Outputs [begin, end) for runs of rows with the same share of them and the same inputs. */
+static void multiply_plain(const matmul_call *call, const pl_matmul *j, int64_t begin, int64_t end)
+{
+    const pl_weight *w = j->w;
+    size_t w_ld = pl_dtype_bytes(w->type, w->cols);
+    int n = rows_alive(j, begin);
+    for (int i = 0; i < n;) {
+        int64_t stop = smaller(end, row_outputs(j, i)), k = row_inputs(j, i);
+        int run = 1;
+        while (i + run < n && smaller(end, row_outputs(j, i + run)) == stop && row_inputs(j, i + run) == k)
+            run++;
+        call->kernels->dot(w->type, (const char *)w->data + (size_t)begin * w_ld, w_ld, (int)(stop - begin),
+                           j->x->f32 + i * j->x->ld, j->x->ld, run, k, j->out + i * j->out_ld + begin, j->out_ld);
+        i += run;
+    }
+}
+
+/* ---- pieces ---- */
+
+/* Weight rows a piece: as many as leave some pieces for every thread to take. */
+static int64_t piece_rows(const pl_matmul *j, int threads)
+{
+    int64_t share = (j->w->rows + threads - 1) / threads;
+    if (!j->w->packed)
+        return j->n_rows == 1 ? PIECE_OUTPUTS_FEW : smaller(PIECE_OUTPUTS, (share + 7) / 8 * 8);
+    int64_t panels = pl_panel_count(share);
+    return PL_PANEL_ROWS * (panels >= 1 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(PIECE_PANELS, panels));
+}
+
+static int64_t piece_count(const pl_matmul *j, int threads)
+{
+    int64_t rows = piece_rows(j, threads);
+    return j->n_rows > 0 ? (j->w->rows + rows - 1) / rows : 0;
+}
+
+static void multiply_piece(const matmul_call *call, const pl_matmul *j, int64_t piece)
+{
+    int64_t rows = piece_rows(j, call->threads), begin = piece * rows, end = smaller(begin + rows, j->w->rows);
+    if (j->w->packed)
+        multiply_packed(call, j, begin / PL_PANEL_ROWS, pl_panel_count(end));
+    else
+        multiply_plain(call, j, begin, end);
+}
+
+/* Pieces are numbered through all jobs. */
+static void multiply_pieces(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const matmul_call *call = ctx;
+    int64_t first = 0;
+    for (int i = 0; i < call->n_jobs && first < end; i++) {
+        int64_t n = piece_count(&call->jobs[i], call->threads);
+        for (int64_t piece = begin > first ? begin - first : 0; piece < n && first + piece < end; piece++)
+            multiply_piece(call, &call->jobs[i], piece);
+        first += n;
+    }
+}
+
+static void matmul_run(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul *jobs, int n_jobs)
+{
+    matmul_call call = {kernels, jobs, n_jobs, pl_pool_threads(pool)};
+    int64_t pieces = 0;
+    for (int i = 0; i < n_jobs; i++)
+        pieces += piece_count(&jobs[i], call.threads);
+    int64_t grain = pieces / (16 * (int64_t)call.threads);
+    pl_pool_for(pool, pieces, grain > 0 ? grain : 1, multiply_pieces, &call);
+}
+
+/* ---- activations ---- */
+
+typedef struct quantize_call {
+    const pl_tile_kernels *kernels;
+    const pl_act *act;
+    int64_t parts; /* of a row */
+} quantize_call;
+
+#define PART_SPANS 8
+
+static void quantize_part(const quantize_call *call, int64_t row, int64_t part)
+{
+    const pl_act *x = call->act;
+    int64_t spans = (x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS, end = smaller(spans, (part + 1) * PART_SPANS);
+    for (int64_t span = part * PART_SPANS; span < end; span++) {
+        int64_t ld, at = act_at(x, row, span, &ld), col = span * PL_SPAN;
+        call->kernels->quantize_row(x->f32 + row * x->ld + col, smaller(x->cols - col, PL_SPAN), x->hi_lo + at * 2 * PL_ACT_BLOCK,
+                                    x->scale + at, x->sum + 2 * at);
+    }
+}
+
+static void quantize_parts(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const quantize_call *call = ctx;
+    for (int64_t i = begin; i < end; i++)
+        quantize_part(call, i / call->parts, i % call->parts);
+}
+
+static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *act, int n)
+{
+    const int64_t part_blocks = PART_SPANS * PL_SPAN_GROUPS;
+    act->rows = n;
+    quantize_call call = {.kernels = kernels, .act = act, .parts = (act->blocks + part_blocks - 1) / part_blocks};
+    pl_pool_for(pool, n * call.parts, 4, quantize_parts, &call);
+}
+
+/* ---- selection ---- */
+
+#define KERNELS(isa, title)                                                                                            \
+    static const pl_tile_kernels tiles_##isa = {pl_unpack_##isa, pl_tile_##isa, pl_direct_##isa, pl_dot_##isa,         \
+                                                pl_quantize_row_##isa};                                                \
+    static void matmul_##isa(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                         \
+    {                                                                                                                  \
+        matmul_run(&tiles_##isa, pool, jobs, n_jobs);                                                                  \
+    }                                                                                                                  \
+    static void quantize_##isa(pl_pool *pool, pl_act *act, int n)                                                      \
+    {                                                                                                                  \
+        quantize_run(&tiles_##isa, pool, act, n);                                                                      \
+    }                                                                                                                  \
+    static const pl_matmul_kernels kernels_##isa = {title, quantize_##isa, matmul_##isa};
+
+KERNELS(base, "plain C")
+#if defined(__x86_64__)
+KERNELS(avx512, "AVX-512 VNNI")
+#endif
+
+const pl_matmul_kernels *pl_matmul_select(unsigned features)
+{
+#if defined(__x86_64__)
+    if (features & PL_CPU_AVX512_VNNI)
+        return &kernels_avx512;
+#endif
+    (void)features;
+    return &kernels_base;
+}

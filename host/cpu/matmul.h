@@ -1,0 +1,22 @@
+/* The CPU's matrix kernels, chosen once for the machine. */
+#ifndef PL_CPU_MATMUL_H
+#define PL_CPU_MATMUL_H
+
+#include "host/base/threads.h"
+#include "host/ops/matmul.h"
+
+typedef struct pl_matmul_kernels {
+    const char *name; /* "avx512-vnni" */
+
+    /* Fills hi_lo, scale and sum of the first n rows from act->f32. A block with a value that is not finite gets
+     * the scale NaN, one whose largest value is below 2^-100 counts as zero. */
+    void (*quantize)(pl_pool *pool, pl_act *act, int n);
+
+    /* See pl_matmul. Jobs must not write what another one reads. */
+    void (*matmul)(pl_pool *pool, const pl_matmul *jobs, int n_jobs);
+} pl_matmul_kernels;
+
+/* The fastest kernels for a processor with these features (pl_cpu_features()). All of them give the same bits. */
+const pl_matmul_kernels *pl_matmul_select(unsigned features);
+
+#endif

@@ -1,0 +1,73 @@
+/* What the matrix product is made of, once for each instruction set. All sets give the same bits: sums of a
+ * group are exact integers, and the f32 steps after them are spelled out here.
+ *
+ * For one row x, one output n and group g of 32 columns (half a group where each half has its own scale):
+ *     s   = sum of (code - offset) * (128 * hi + lo)           exact, below 2^27
+ *     acc = fma((float)s, d * scale, acc)                       d * scale rounded
+ *     acc = fma(m, shift, acc)   with shift = scale * (float)(sum of 128 * hi + lo)     PL_PANEL_MIN only
+ * g ascending. Dot products of plain types: lane j of 16 sums the columns k = j mod 16, ascending, by fma, zeros
+ * after the last column; then lanes j and j + 8 are added, of those j and j + 4, and so on. */
+#ifndef PL_CPU_MATMUL_TILE_H
+#define PL_CPU_MATMUL_TILE_H
+
+#include "host/cpu/panel.h"
+
+#define PL_TILE_ROWS 6
+#define PL_DIRECT_PANELS 4
+
+/* A span of one panel, unpacked: one code a byte, chunk after chunk; d of halves at [2 g] and [2 g + 1]. */
+typedef struct pl_span_codes {
+    uint8_t code[PL_SPAN_GROUPS][8 * PL_CHUNK_BYTES];
+    float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
+    float m[PL_SPAN_GROUPS][PL_PANEL_ROWS];
+} __attribute__((aligned(64))) pl_span_codes;
+
+/* Per row and span: what depends on the row's sums alone. */
+typedef union pl_row_terms {
+    int32_t start[2 * PL_SPAN_GROUPS]; /* -offset * sum, of groups or of halves */
+    float shift[2 * PL_SPAN_GROUPS];
+} pl_row_terms;
+
+/* Activations in one span; row r's groups start at hi_lo + r * ld * 64 and at scale + r * ld. */
+typedef struct pl_tile_rows {
+    const int8_t *hi_lo;
+    const float *scale;
+    const pl_row_terms *terms;
+    int64_t ld;
+    int n;
+} pl_tile_rows;
+
+typedef struct pl_tile_kernels {
+    void (*unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
+
+    /* Adds `groups` groups of w[0..n_panels) times rows to acc: 16 values for panel p and row r at
+     * acc + (p * acc_ld + r) * 16. rows->n <= PL_TILE_ROWS. */
+    void (*tile)(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+                 int64_t acc_ld);
+
+    /* The same for one row, from packed spans: n_panels <= PL_DIRECT_PANELS, acc: [n_panels][16]. */
+    void (*direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *acc);
+
+    /* out[i * out_ld + n] = w[n] . x[i] over k columns; w: n_w rows of a plain type, w_ld bytes apart. */
+    void (*dot)(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k, float *out,
+                int64_t out_ld);
+
+    void (*quantize_row)(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);
+} pl_tile_kernels;
+
+#define PL_TILE_FUNCTIONS(isa)                                                                                         \
+    void pl_unpack_##isa(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);                          \
+    void pl_tile_##isa(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, \
+                       float *acc, int64_t acc_ld);                                                                    \
+    void pl_direct_##isa(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, \
+                         float *acc);                                                                                  \
+    void pl_dot_##isa(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x,       \
+                      int64_t k, float *out, int64_t out_ld);                                                          \
+    void pl_quantize_row_##isa(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);
+
+PL_TILE_FUNCTIONS(base)
+PL_TILE_FUNCTIONS(avx2)
+PL_TILE_FUNCTIONS(avxvnni)
+PL_TILE_FUNCTIONS(avx512)
+
+#endif

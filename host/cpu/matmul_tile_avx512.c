@@ -1,0 +1,351 @@
+/* Block types on AVX-512 with VNNI: one register is 16 rows of a panel, one vpdpbusd is 64 products.
+ *
+ * vpdpbusd starts at most twice a cycle, like nearly all 512-bit arithmetic, so the kernels are counted in
+ * such instructions. A group of 16 x 32 weights and one row takes 16 of them and 5 to make a sum an f32. Six
+ * rows and two panels keep 12 chains of latency 5 going and fit, with their f32 sums, into 32 registers. */
+#include "host/cpu/matmul_tile.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define PAIR 2 /* panels a tile */
+
+INLINE __m512i load(const void *p)
+{
+    return _mm512_loadu_si512(p);
+}
+
+INLINE __m512i broadcast4(const int8_t *p)
+{
+    int32_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+}
+
+/* a | (b & mask) */
+INLINE __m512i merge_bits(__m512i a, __m512i b, __m512i mask)
+{
+    return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
+}
+
+/* The 16-bit shifts below may carry bits from one byte to the next: only into bits that are masked off. */
+INLINE void add_fifth_bits(const uint8_t *fifth, __m512i q[8])
+{
+    __m512i h = load(fifth), bit = _mm512_set1_epi8(0x10);
+    for (int c = 0; c < 5; c++)
+        q[c] = merge_bits(q[c], _mm512_slli_epi16(h, (unsigned)(4 - c)), bit);
+    for (int c = 5; c < 8; c++)
+        q[c] = merge_bits(q[c], _mm512_srli_epi16(h, (unsigned)(c - 4)), bit);
+}
+
+INLINE void add_upper_bits(const uint8_t *upper, __m512i q[8])
+{
+    __m512i bits = _mm512_set1_epi8(0x30);
+    for (int i = 0; i < 2; i++) {
+        __m512i h = load(upper + i * PL_CHUNK_BYTES);
+        q[4 * i] = merge_bits(q[4 * i], _mm512_slli_epi16(h, 4), bits);
+        q[4 * i + 1] = merge_bits(q[4 * i + 1], _mm512_slli_epi16(h, 2), bits);
+        q[4 * i + 2] = merge_bits(q[4 * i + 2], h, bits);
+        q[4 * i + 3] = merge_bits(q[4 * i + 3], _mm512_srli_epi16(h, 2), bits);
+    }
+}
+
+INLINE void load_codes(pl_dtype type, const uint8_t *body, __m512i q[8])
+{
+    if (type == PL_Q8_0) {
+        for (int c = 0; c < 8; c++)
+            q[c] = load(body + c * PL_CHUNK_BYTES);
+        return;
+    }
+    __m512i nibble = _mm512_set1_epi8(15);
+    for (int j = 0; j < 4; j++) {
+        __m512i v = load(body + j * PL_CHUNK_BYTES);
+        q[j] = _mm512_and_si512(v, nibble);
+        q[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
+    }
+    if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
+        add_fifth_bits(body + 4 * PL_CHUNK_BYTES, q);
+    if (type == PL_Q6_K)
+        add_upper_bits(body + 4 * PL_CHUNK_BYTES, q);
+}
+
+/* ---- scales ---- */
+
+typedef struct scales {
+    __m512 d[2], m;
+} scales;
+
+INLINE __m512 load_halves(const uint8_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+
+INLINE __m512 load_bytes(const uint8_t *p, int is_signed)
+{
+    __m128i v = _mm_loadu_si128((const __m128i *)p);
+    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v));
+}
+
+/* What is the same for the groups of a K-quant's span: d, and dmin negated. */
+INLINE scales span_scales(pl_dtype type, const uint8_t *head)
+{
+    scales s = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm512_setzero_ps()};
+    if (type == PL_Q4_K || type == PL_Q5_K || type == PL_Q6_K)
+        s.d[0] = load_halves(head);
+    if (type == PL_Q4_K || type == PL_Q5_K)
+        s.m = _mm512_xor_ps(load_halves(head + 32), _mm512_set1_ps(-0.0f));
+    return s;
+}
+
+INLINE scales group_scales(pl_dtype type, const uint8_t *head, int group, scales span)
+{
+    scales s = span;
+    switch (type) {
+    case PL_Q4_1:
+    case PL_Q5_1: s.m = load_halves(head + 256 + 32 * group); /* fall through */
+    case PL_Q4_0:
+    case PL_Q5_0:
+    case PL_Q8_0: s.d[0] = load_halves(head + 32 * group); break;
+    case PL_Q4_K:
+    case PL_Q5_K:
+        s.d[0] = _mm512_mul_ps(span.d[0], load_bytes(head + 64 + 16 * group, 0));
+        s.m = _mm512_mul_ps(span.m, load_bytes(head + 192 + 16 * group, 0));
+        break;
+    case PL_Q6_K:
+        s.d[0] = _mm512_mul_ps(span.d[0], load_bytes(head + 32 + 32 * group, 1));
+        s.d[1] = _mm512_mul_ps(span.d[0], load_bytes(head + 48 + 32 * group, 1));
+        break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
+    }
+    return s;
+}
+
+/* ---- unpacking for many rows ---- */
+
+INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    pl_panel_type t = pl_panel_describe(type);
+    scales common = span_scales(type, span);
+    for (int g = 0; g < groups; g++) {
+        __m512i q[8];
+        const uint8_t *body = span + t.head_bytes + g * t.group_bytes;
+        for (int i = 0; i < t.group_bytes; i += 64)
+            _mm_prefetch(body + pl_span_bytes(t) + i, _MM_HINT_T0);
+        load_codes(type, body, q);
+        for (int c = 0; c < 8; c++)
+            _mm512_store_si512(out->code[g] + c * PL_CHUNK_BYTES, q[c]);
+        scales s = group_scales(type, span, g, common);
+        if (t.kind == PL_PANEL_HALVES) {
+            _mm512_store_ps(out->d[2 * g], s.d[0]);
+            _mm512_store_ps(out->d[2 * g + 1], s.d[1]);
+        } else {
+            _mm512_store_ps(out->d[g], s.d[0]);
+        }
+        if (t.kind == PL_PANEL_MIN)
+            _mm512_store_ps(out->m[g], s.m);
+    }
+}
+
+void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    switch (type) {
+    case PL_Q4_0: unpack(PL_Q4_0, span, groups, out); break;
+    case PL_Q4_1: unpack(PL_Q4_1, span, groups, out); break;
+    case PL_Q5_0: unpack(PL_Q5_0, span, groups, out); break;
+    case PL_Q5_1: unpack(PL_Q5_1, span, groups, out); break;
+    case PL_Q8_0: unpack(PL_Q8_0, span, groups, out); break;
+    case PL_Q4_K: unpack(PL_Q4_K, span, groups, out); break;
+    case PL_Q5_K: unpack(PL_Q5_K, span, groups, out); break;
+    case PL_Q6_K: unpack(PL_Q6_K, span, groups, out); break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
+    }
+}
+
+/* ---- many rows ---- */
+
+/* sum[p][r] += chunks [begin, end) of group g times the rows' bytes x, which start `plane` bytes into the group. */
+INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, int begin, int end, const int8_t *x, int64_t row_bytes,
+                       __m512i sum[PAIR][PL_TILE_ROWS])
+{
+    for (int c = begin; c < end; c++) {
+        __m512i v[PAIR];
+        for (int p = 0; p < n_panels; p++)
+            v[p] = _mm512_load_si512(w[p].code[g] + c * PL_CHUNK_BYTES);
+#pragma GCC unroll 6
+        for (int r = 0; r < n_rows; r++) {
+            __m512i b = broadcast4(x + r * row_bytes + 4 * c);
+            for (int p = 0; p < n_panels; p++)
+                sum[p][r] = _mm512_dpbusd_epi32(sum[p][r], v[p], b);
+        }
+    }
+}
+
+/* Half h of group g, or all of it. */
+INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h, const pl_tile_rows *rows,
+                     __m512 acc[PAIR][PL_TILE_ROWS])
+{
+    int begin = 4 * h, end = kind == PL_PANEL_HALVES ? begin + 4 : 8;
+    int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
+    int64_t row_bytes = rows->ld * 2 * PL_GROUP;
+    __m512i sum[PAIR][PL_TILE_ROWS];
+#pragma GCC unroll 6
+    for (int r = 0; r < n_rows; r++)
+        for (int p = 0; p < n_panels; p++)
+            sum[p][r] = _mm512_setzero_si512();
+    add_chunks(n_panels, n_rows, w, g, begin, end, x, row_bytes, sum);
+#pragma GCC unroll 6
+    for (int r = 0; r < n_rows; r++) {
+        for (int p = 0; p < n_panels; p++) {
+            sum[p][r] = _mm512_slli_epi32(sum[p][r], 7);
+            if (kind != PL_PANEL_MIN)
+                sum[p][r] = _mm512_add_epi32(sum[p][r], _mm512_set1_epi32(rows->terms[r].start[at]));
+        }
+    }
+    add_chunks(n_panels, n_rows, w, g, begin, end, x + PL_GROUP, row_bytes, sum);
+#pragma GCC unroll 6
+    for (int r = 0; r < n_rows; r++) {
+        __m512 scale = _mm512_set1_ps(rows->scale[r * rows->ld + g]);
+        for (int p = 0; p < n_panels; p++) {
+            __m512 d = _mm512_mul_ps(_mm512_load_ps(w[p].d[at]), scale);
+            acc[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[p][r]), d, acc[p][r]);
+            if (kind == PL_PANEL_MIN)
+                acc[p][r] = _mm512_fmadd_ps(_mm512_load_ps(w[p].m[g]), _mm512_set1_ps(rows->terms[r].shift[g]), acc[p][r]);
+        }
+    }
+}
+
+INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int groups, const pl_tile_rows *rows,
+                 float *out, int64_t out_ld)
+{
+    __m512 acc[PAIR][PL_TILE_ROWS];
+#pragma GCC unroll 6
+    for (int r = 0; r < n_rows; r++)
+        for (int p = 0; p < n_panels; p++)
+            acc[p][r] = _mm512_loadu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS);
+    for (int g = 0; g < groups; g++) {
+        add_part(kind, n_panels, n_rows, w, g, 0, rows, acc);
+        if (kind == PL_PANEL_HALVES)
+            add_part(kind, n_panels, n_rows, w, g, 1, rows, acc);
+    }
+#pragma GCC unroll 6
+    for (int r = 0; r < n_rows; r++)
+        for (int p = 0; p < n_panels; p++)
+            _mm512_storeu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS, acc[p][r]);
+}
+
+INLINE void tile_of_kind(pl_panel_kind kind, int n_panels, const pl_span_codes *w, int groups, const pl_tile_rows *rows, float *acc,
+                         int64_t acc_ld)
+{
+    switch (rows->n) {
+    case 1: tile(kind, n_panels, 1, w, groups, rows, acc, acc_ld); break;
+    case 2: tile(kind, n_panels, 2, w, groups, rows, acc, acc_ld); break;
+    case 3: tile(kind, n_panels, 3, w, groups, rows, acc, acc_ld); break;
+    case 4: tile(kind, n_panels, 4, w, groups, rows, acc, acc_ld); break;
+    case 5: tile(kind, n_panels, 5, w, groups, rows, acc, acc_ld); break;
+    default: tile(kind, n_panels, 6, w, groups, rows, acc, acc_ld); break;
+    }
+}
+
+void pl_tile_avx512(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+                    int64_t acc_ld)
+{
+    for (; n_panels >= 2; n_panels -= 2, w += 2, acc += 2 * acc_ld * PL_PANEL_ROWS) {
+        switch (kind) {
+        case PL_PANEL_OFFSET: tile_of_kind(PL_PANEL_OFFSET, 2, w, groups, rows, acc, acc_ld); break;
+        case PL_PANEL_HALVES: tile_of_kind(PL_PANEL_HALVES, 2, w, groups, rows, acc, acc_ld); break;
+        case PL_PANEL_MIN: tile_of_kind(PL_PANEL_MIN, 2, w, groups, rows, acc, acc_ld); break;
+        }
+    }
+    if (n_panels == 0)
+        return;
+    switch (kind) {
+    case PL_PANEL_OFFSET: tile_of_kind(PL_PANEL_OFFSET, 1, w, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_HALVES: tile_of_kind(PL_PANEL_HALVES, 1, w, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN: tile_of_kind(PL_PANEL_MIN, 1, w, groups, rows, acc, acc_ld); break;
+    }
+}
+
+/* ---- one row ---- */
+
+/* Chunks [4 h, end) as f32. */
+INLINE __m512 direct_sum(const __m512i q[8], const int8_t *x, int begin, int end, int32_t start)
+{
+    __m512i hi = _mm512_setzero_si512(), lo = _mm512_set1_epi32(start);
+    for (int c = begin; c < end; c++) {
+        hi = _mm512_dpbusd_epi32(hi, q[c], broadcast4(x + 4 * c));
+        lo = _mm512_dpbusd_epi32(lo, q[c], broadcast4(x + PL_GROUP + 4 * c));
+    }
+    return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo));
+}
+
+INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales common, const pl_tile_rows *rows, __m512 acc)
+{
+    pl_panel_type t = pl_panel_describe(type);
+    const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
+    __m512 scale = _mm512_set1_ps(rows->scale[g]);
+    scales s = group_scales(type, span, g, common);
+    __m512i q[8];
+    load_codes(type, span + t.head_bytes + g * t.group_bytes, q);
+    if (t.kind == PL_PANEL_HALVES) {
+        acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 4, rows->terms->start[2 * g]), _mm512_mul_ps(s.d[0], scale), acc);
+        return _mm512_fmadd_ps(direct_sum(q, x, 4, 8, rows->terms->start[2 * g + 1]), _mm512_mul_ps(s.d[1], scale), acc);
+    }
+    int32_t start = t.kind == PL_PANEL_OFFSET ? rows->terms->start[g] : 0;
+    acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 8, start), _mm512_mul_ps(s.d[0], scale), acc);
+    return t.kind == PL_PANEL_MIN ? _mm512_fmadd_ps(s.m, _mm512_set1_ps(rows->terms->shift[g]), acc) : acc;
+}
+
+INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, const pl_tile_rows *rows, float *out)
+{
+    __m512 acc[4];
+    scales common[4];
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; p++) {
+        acc[p] = _mm512_loadu_ps(out + p * PL_PANEL_ROWS);
+        common[p] = span_scales(type, span[p]);
+    }
+    for (int g = 0; g < groups; g++)
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++)
+            acc[p] = direct_group(type, span[p], g, common[p], rows, acc[p]);
+#pragma GCC unroll 4
+    for (int p = 0; p < 4; p++)
+        _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc[p]);
+}
+
+INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *out)
+{
+    if (n_panels == PL_DIRECT_PANELS) {
+        direct_four(type, span, groups, rows, out);
+        return;
+    }
+    for (int p = 0; p < n_panels; p++) {
+        scales common = span_scales(type, span[p]);
+        __m512 acc = _mm512_loadu_ps(out + p * PL_PANEL_ROWS);
+        for (int g = 0; g < groups; g++)
+            acc = direct_group(type, span[p], g, common, rows, acc);
+        _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc);
+    }
+}
+
+void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *acc)
+{
+    switch (type) {
+    case PL_Q4_0: direct(PL_Q4_0, span, n_panels, groups, rows, acc); break;
+    case PL_Q4_1: direct(PL_Q4_1, span, n_panels, groups, rows, acc); break;
+    case PL_Q5_0: direct(PL_Q5_0, span, n_panels, groups, rows, acc); break;
+    case PL_Q5_1: direct(PL_Q5_1, span, n_panels, groups, rows, acc); break;
+    case PL_Q8_0: direct(PL_Q8_0, span, n_panels, groups, rows, acc); break;
+    case PL_Q4_K: direct(PL_Q4_K, span, n_panels, groups, rows, acc); break;
+    case PL_Q5_K: direct(PL_Q5_K, span, n_panels, groups, rows, acc); break;
+    case PL_Q6_K: direct(PL_Q6_K, span, n_panels, groups, rows, acc); break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
+    }
+}

@@ -1,0 +1,61 @@
+/* Matrix products: the one op that reads the weights, and its operands. */
+#ifndef PL_OPS_MATMUL_H
+#define PL_OPS_MATMUL_H
+
+#include "host/ops/tensor.h"
+
+#include <stdbool.h>
+
+/* A weight matrix in the layout that a backend computes on. Plain types stay as the file has them (data
+ * points into the mapping); block types are repacked into panels. */
+typedef struct pl_weight {
+    const char *name;
+    const void *data;
+    int64_t rows, cols;
+    pl_dtype type;
+    bool packed;  /* data is panels owned by the backend */
+    size_t bytes; /* of data: what one full product reads */
+} pl_weight;
+
+#define PL_ACT_BLOCK 32
+#define PL_ACT_SPAN 256
+
+/* Activations of up to `rows` rows, in f32 and, for block-typed weights, as integers: in each block of 32
+ *
+ *     x = scale * (128 * hi + lo),   hi in [-127, 127], lo in [-64, 63]
+ *
+ * 15 bits, so that the weights' own rounding, not the activations', decides the result. A row is cut into spans of
+ * 256 columns, of which a span of all rows lies together: with B = 8 blocks a span (fewer in the last one)
+ *     hi_lo [spans][rows][B][2][32] int8   hi, then lo
+ *     scale [spans][rows][B] f32
+ *     sum   [spans][rows][B][2] int32      of 128 * hi + lo over each half block
+ * in all rows * blocks, blocks = ceil(cols / 32); the tail of the last block is zero. Buffers are the caller's. */
+typedef struct pl_act {
+    const float *f32; /* row i at f32 + i * ld */
+    int64_t ld;
+    int64_t cols;
+    int64_t blocks;
+    int64_t rows; /* of the integers: set by the op that fills them */
+    int8_t *hi_lo;
+    float *scale;
+    int32_t *sum;
+} pl_act;
+
+/* out[i][n] = sum_k w[n][k] * x[i][k] for rows i in [0, n_rows), n < n_out[i], k < n_in[i].
+ *
+ * n_out, n_in: per row, non-increasing, at most w->rows and w->cols, NULL: all. So each panel of weights
+ * serves a prefix of the rows: MatFormer paths of different width share one pass over the weights. n_in is
+ * a multiple of the weight's block size.
+ * out: [n_rows][ld] f32; must not overlap x.
+ * A row's result does not depend on the other rows, on n_rows or on the number of threads: bit for bit. */
+typedef struct pl_matmul {
+    const pl_weight *w;
+    const pl_act *x;
+    float *out;
+    int64_t out_ld;
+    int n_rows;
+    const int32_t *n_out;
+    const int32_t *n_in;
+} pl_matmul;
+
+#endif
