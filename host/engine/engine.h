@@ -1,0 +1,23 @@
+/* The inside of pl_engine. */
+#ifndef PL_ENGINE_ENGINE_H
+#define PL_ENGINE_ENGINE_H
+
+#include "host/engine/model.h"
+#include "host/engine/step.h"
+
+#include <pthread.h>
+
+struct pl_engine {
+    const pl_model *model;
+    const pl_config *config;
+    pl_backend *backend;
+    pl_net *net;
+    pl_ple ple;
+    pl_kv *kv;
+    pl_step *step;
+    int context, batch_rows;
+    double load_s;
+    pthread_mutex_t lock; /* held for each step and whatever else touches kv and step */
+};
+
+#endif

@@ -1,0 +1,28 @@
+/* Which rows of a step each layer works on, and how wide: the place where paths of different shape meet.
+ *
+ * A layer's rows are sorted by FFN width, widest first, so that every panel of weights serves a prefix of
+ * them. */
+#ifndef PL_ENGINE_LAYER_ROWS_H
+#define PL_ENGINE_LAYER_ROWS_H
+
+#include "host/model/path.h"
+#include "host/ops/ops.h"
+
+typedef struct pl_layer_rows pl_layer_rows;
+
+typedef struct pl_layer_view {
+    pl_rows rows;
+    const int32_t *width; /* [rows.n] FFN width, non-increasing */
+} pl_layer_view;
+
+pl_status pl_layer_rows_create(int n_layers, int max_rows, pl_layer_rows **out, pl_error *err);
+void pl_layer_rows_free(pl_layer_rows *lr);
+
+/* Plans a step of n slots; path, position, sequence: by slot. Layers from config->n_kv_layers on run the first
+ * `wanted` slots only. Allocates nothing. */
+void pl_layer_rows_plan(pl_layer_rows *lr, const pl_config *config, const pl_path *const *path, const int32_t *position,
+                        const int32_t *sequence, int n, int wanted);
+
+pl_layer_view pl_layer_rows_at(const pl_layer_rows *lr, int layer);
+
+#endif

@@ -1,0 +1,205 @@
+#include "host/engine/model.h"
+
+#include "host/base/options.h"
+#include "host/text/chat.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
+/* The tokenizer of a Hugging Face folder. Its cache is a convenience: no folder for it, no cache. */
+static pl_status open_json_tokenizer(const char *folder, pl_tokenizer **out, pl_error *err)
+{
+    static const char name[] = "/tokenizer.json";
+    size_t room = strlen(folder) + sizeof name;
+    char *path = malloc(room);
+    if (!path)
+        return pl_fail_memory(err, room, "a path");
+    snprintf(path, room, "%s%s", folder, name);
+    char *cache = NULL;
+    if (pl_cache_dir(&cache, NULL) != PL_OK)
+        cache = NULL;
+    pl_status status = pl_tokenizer_from_json(path, cache, out, err);
+    free(cache);
+    free(path);
+    return status;
+}
+
+static pl_status open_tokenizer(pl_model *model, const char *path, pl_error *err)
+{
+    const pl_pieces *p = pl_checkpoint_pieces(model->checkpoint);
+    if (!p)
+        return open_json_tokenizer(path, &model->tokenizer, err);
+    pl_vocabulary v = {p->n, p->text, p->offset, p->score, p->kind};
+    return pl_tokenizer_from_vocabulary(&v, path, &model->tokenizer, err);
+}
+
+static pl_status check_agreement(const pl_model *model, const char *path, pl_error *err)
+{
+    int32_t size = pl_tokenizer_size(model->tokenizer), vocab = pl_checkpoint_config(model->checkpoint)->vocab;
+    if (size > vocab)
+        return pl_fail(err, PL_ERR_FORMAT, "%s: the tokenizer has ids up to %d, the embedding only %d rows", path,
+                       size - 1, vocab);
+    return PL_OK;
+}
+
+static pl_status open_all(pl_model *model, const char *path, pl_error *err)
+{
+    PL_TRY(pl_checkpoint_open(path, &model->checkpoint, err));
+    PL_TRY(open_tokenizer(model, path, err));
+    return check_agreement(model, path, err);
+}
+
+static pl_status open_text(pl_model *model, const char *path, pl_error *err)
+{
+    if (is_folder(path))
+        return open_json_tokenizer(path, &model->tokenizer, err);
+    return open_all(model, path, err);
+}
+
+static pl_status open_with(pl_status (*open)(pl_model *, const char *, pl_error *), const char *path, pl_model **out,
+                           pl_error *err)
+{
+    if (!path || !*path)
+        return pl_fail(err, PL_ERR_ARGUMENT, "no model path was given");
+    pl_model *model = calloc(1, sizeof *model);
+    if (!model)
+        return pl_fail_memory(err, sizeof *model, "model");
+    pl_status status = open(model, path, err);
+    if (status != PL_OK) {
+        pl_model_close(model);
+        return status;
+    }
+    *out = model;
+    return PL_OK;
+}
+
+pl_status pl_model_open(const char *path, pl_model **out, pl_error *err)
+{
+    return open_with(open_all, path, out, err);
+}
+
+pl_status pl_model_open_text(const char *path, pl_model **out, pl_error *err)
+{
+    return open_with(open_text, path, out, err);
+}
+
+void pl_model_close(pl_model *model)
+{
+    if (!model)
+        return;
+    pl_tokenizer_free(model->tokenizer);
+    pl_checkpoint_close(model->checkpoint);
+    free(model);
+}
+
+int32_t pl_model_vocab_size(const pl_model *model)
+{
+    return model->checkpoint ? pl_checkpoint_config(model->checkpoint)->vocab : pl_tokenizer_size(model->tokenizer);
+}
+
+int32_t pl_model_context(const pl_model *model)
+{
+    return model->checkpoint ? pl_checkpoint_config(model->checkpoint)->context : 0;
+}
+
+/* ---- text ---- */
+
+static pl_status hand_over(pl_status status, pl_ids *ids, pl_tokens *out)
+{
+    if (status != PL_OK)
+        pl_ids_free(ids);
+    else
+        *out = (pl_tokens){ids->v, ids->n};
+    return status;
+}
+
+static pl_status push_bos(const pl_model *model, pl_ids *ids, pl_error *err)
+{
+    int32_t bos = pl_tokenizer_id(model->tokenizer, "<bos>", 5);
+    if (bos < 0)
+        return pl_fail(err, PL_ERR_FORMAT, "the tokenizer has no <bos>");
+    return pl_ids_push(ids, bos, err);
+}
+
+pl_status pl_tokenize(const pl_model *model, const char *text, size_t n_bytes, unsigned flags, pl_tokens *out,
+                      pl_error *err)
+{
+    pl_ids ids = {0};
+    pl_status status = flags & PL_TOKENIZE_BOS ? push_bos(model, &ids, err) : PL_OK;
+    if (status == PL_OK)
+        status = pl_tokenizer_encode(model->tokenizer, text, n_bytes, !(flags & PL_TOKENIZE_NO_SPECIAL), &ids, err);
+    return hand_over(status, &ids, out);
+}
+
+/* A rendered chat begins with <bos> in its text. */
+static pl_status tokenize_rendered(const pl_model *model, char *text, size_t n, pl_tokens *out, pl_error *err)
+{
+    pl_ids ids = {0};
+    pl_status status = pl_tokenizer_encode(model->tokenizer, text, n, true, &ids, err);
+    free(text);
+    return hand_over(status, &ids, out);
+}
+
+static pl_status check_template(const pl_model *model, pl_error *err)
+{
+    const char *text = model->checkpoint ? pl_checkpoint_chat_template(model->checkpoint) : NULL;
+    return text ? pl_chat_template_check(text, err) : PL_OK;
+}
+
+pl_status pl_tokenize_chat(const pl_model *model, const pl_message *messages, size_t n, bool reply, pl_tokens *out,
+                           pl_error *err)
+{
+    PL_TRY(check_template(model, err));
+    pl_part *parts = calloc(n ? n : 1, sizeof *parts);
+    pl_turn *turns = calloc(n ? n : 1, sizeof *turns);
+    char *text = NULL;
+    size_t n_bytes = 0;
+    pl_status status = parts && turns ? PL_OK : pl_fail_memory(err, n * sizeof *turns, "messages");
+    for (size_t i = 0; status == PL_OK && i < n; i++) {
+        const char *content = messages[i].content ? messages[i].content : "";
+        parts[i] = (pl_part){PL_PART_TEXT, content, strlen(content)};
+        turns[i] = (pl_turn){messages[i].role, &parts[i], 1};
+    }
+    if (status == PL_OK)
+        status = pl_chat_render(turns, n, reply, &text, &n_bytes, err);
+    free(parts);
+    free(turns);
+    return status == PL_OK ? tokenize_rendered(model, text, n_bytes, out, err) : status;
+}
+
+pl_status pl_tokenize_chat_json(const pl_model *model, const char *json, size_t n, bool reply, pl_tokens *out,
+                                pl_error *err)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    PL_TRY(check_template(model, err));
+    PL_TRY(pl_chat_render_json(json, n, reply, &text, &n_bytes, err));
+    return tokenize_rendered(model, text, n_bytes, out, err);
+}
+
+pl_status pl_detokenize(const pl_model *model, const int32_t *ids, size_t n, bool skip_special, char **out,
+                        size_t *n_bytes, pl_error *err)
+{
+    return pl_tokenizer_decode(model->tokenizer, ids, n, skip_special, out, n_bytes, err);
+}
+
+void pl_tokens_free(pl_tokens *tokens)
+{
+    if (!tokens)
+        return;
+    free(tokens->ids);
+    *tokens = (pl_tokens){0};
+}
+
+void pl_text_free(char *text)
+{
+    free(text);
+}

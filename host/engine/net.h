@@ -1,0 +1,39 @@
+/* A checkpoint's weights as the step reads them: matrices in the backend's layout, vectors in f32. */
+#ifndef PL_ENGINE_NET_H
+#define PL_ENGINE_NET_H
+
+#include "host/engine/memory.h"
+#include "host/model/checkpoint.h"
+#include "host/ops/backend.h"
+
+typedef struct pl_net_layer {
+    const float *attn_norm, *post_attn_norm, *ffn_norm, *post_ffn_norm, *post_ple_norm;
+    const float *q_norm, *k_norm; /* k_norm: layers with their own K/V */
+    const float *laurel_norm;
+    pl_altup altup;
+    pl_weight q, k, v, o, gate, up, down, laurel_left, laurel_right, ple_gate, ple_proj;
+} pl_net_layer;
+
+typedef struct pl_net {
+    const pl_config *config; /* the checkpoint's */
+    pl_backend *backend;
+    pl_weight embed, head; /* head is embed where the file ties them */
+    pl_weight ple_model_proj;
+    pl_weight altup_proj[PL_ALTUP - 1], altup_unembed[PL_ALTUP - 1];
+    const float *ple_norm, *out_norm;
+    const float *rope_local, *rope_global; /* inverse frequencies, [head_dim / 2] */
+    pl_net_layer *layer;
+    size_t packed_bytes, mapped_bytes;
+
+    void *packed; /* all packed weights, one piece of backend memory */
+    size_t packed_room;
+    struct pl_arena *small;
+} pl_net;
+
+/* Loads every weight but the PLE table, checking all values; drops the file's pages as they are copied.
+ * Borrows checkpoint and backend. */
+pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
+                      pl_net **out, pl_error *err);
+void pl_net_free(pl_net *net);
+
+#endif

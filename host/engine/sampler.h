@@ -1,0 +1,48 @@
+/* Chooses the next token from the logits.
+ *
+ *     logits -> bias -> the steps of pl_sampling.order -> a draw
+ *
+ * Bias always comes first. Each step works on what the steps before it left, with the probabilities of
+ * that: top-p after top-k measures shares of the k best. A setting whose step is not in the order has no
+ * effect. With temperature <= 0 (or under PL_LEAST_TEMPERATURE, where it makes no difference) only bias,
+ * penalties and DRY count, and the best token is taken, the lowest id where several are equal.
+ * One random number is used for each draw, none for the best token. What comes out depends on nothing but
+ * the parameters, the accepted tokens and the logits: the same on any machine.
+ * After creation nothing is allocated. A sampler is used by one thread at a time. */
+#ifndef PL_ENGINE_SAMPLER_H
+#define PL_ENGINE_SAMPLER_H
+
+#include "host/engine/repetition.h"
+
+#define PL_LEAST_TEMPERATURE 1e-6f
+
+typedef struct pl_sampler pl_sampler;
+
+/* PL_ERR_ARGUMENT names the first field that cannot be right and what was expected. */
+pl_status pl_sampling_check(const pl_sampling *params, int32_t vocab, pl_error *err);
+
+/* Checks params and copies what they point to. history: the most tokens that "all" (-1) looks back on, the
+ * length of the context. token_text, user: see repetition.h; used and needed only where DRY is on. */
+pl_status pl_sampler_create(const pl_sampling *params, int32_t vocab, int32_t history, pl_token_text_fn token_text,
+                            void *user, pl_sampler **out, pl_error *err);
+void pl_sampler_free(pl_sampler *sampler);
+
+/* As just created: no history, the random numbers from the start. */
+void pl_sampler_reset(pl_sampler *sampler);
+
+/* Adds a token, of the prompt or of the answer, to what penalties and DRY look back on. 0 to vocab - 1. */
+void pl_sampler_accept(pl_sampler *sampler, int32_t token);
+
+/* logits: [vocab], not changed. Does not accept the token. PL_ERR_NUMERIC names the first logit that is not
+ * finite, PL_ERR_ARGUMENT says that the bias bans every token. */
+pl_status pl_sampler_sample(pl_sampler *sampler, const float *logits, int32_t *id, pl_error *err);
+
+/* Natural logarithms of probabilities under softmax(logits), logits [vocab]: of id into *logprob, and of
+ * the n_top best tokens into top[0..n_top), best first, lower ids first where equal. n_top may be 0.
+ * PL_ERR_ARGUMENT: id or n_top out of range; PL_ERR_NUMERIC as above.
+ * numerics: within 1e-6 + 2^-24 |logprob| of the exact value (2^-22 for the terms of the sum, and 2^-24 of
+ * their mean distance from the best logit, which is at most log(vocab) = 12.5, for rounding that). */
+pl_status pl_sampler_logprobs(const float *logits, int32_t vocab, int32_t id, float *logprob, pl_logprob *top,
+                              size_t n_top, pl_error *err);
+
+#endif

@@ -1,0 +1,190 @@
+#include "host/engine/session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+pl_status pl_session_create(pl_engine *engine, pl_session **out, pl_error *err)
+{
+    pl_session *s = calloc(1, sizeof *s);
+    if (!s)
+        return pl_fail_memory(err, sizeof *s, "session");
+    s->engine = engine;
+    s->sequence = -1;
+    pl_status status = PL_OK;
+    s->tokens = calloc((size_t)engine->context + 1, sizeof *s->tokens);
+    s->rows = calloc((size_t)engine->batch_rows, sizeof *s->rows);
+    if (!s->tokens || !s->rows) {
+        status = pl_fail_memory(err, (size_t)engine->context * sizeof *s->tokens, "session");
+        goto fail;
+    }
+    PL_TRY_GOTO(pl_path_parse(engine->model->checkpoint, pl_path_default(engine->model->checkpoint), &s->path, err));
+    pthread_mutex_lock(&engine->lock);
+    status = pl_kv_open(engine->kv, &s->sequence, err);
+    pthread_mutex_unlock(&engine->lock);
+    if (status != PL_OK)
+        goto fail;
+    *out = s;
+    return PL_OK;
+fail:
+    pl_session_free(s);
+    return status;
+}
+
+void pl_session_free(pl_session *s)
+{
+    if (!s)
+        return;
+    if (s->sequence >= 0) {
+        pthread_mutex_lock(&s->engine->lock);
+        pl_kv_close(s->engine->kv, s->sequence);
+        pthread_mutex_unlock(&s->engine->lock);
+    }
+    free(s->tokens);
+    free(s->rows);
+    free(s);
+}
+
+static int32_t truncate_kv(pl_session *s, int32_t n)
+{
+    pthread_mutex_lock(&s->engine->lock);
+    int32_t left = pl_kv_truncate(s->engine->kv, s->sequence, n);
+    pthread_mutex_unlock(&s->engine->lock);
+    return left;
+}
+
+pl_status pl_session_set_path(pl_session *s, const char *path, pl_switch how, pl_error *err)
+{
+    pl_path next;
+    PL_TRY(pl_path_parse(s->engine->model->checkpoint, path, &next, err));
+    if (how == PL_SWITCH_EXACT && !pl_path_same_kv(s->engine->config, &s->path, &next))
+        truncate_kv(s, 0);
+    s->path = next;
+    return PL_OK;
+}
+
+const char *pl_session_path(const pl_session *s)
+{
+    return s->path.name;
+}
+
+pl_status pl_session_truncate(pl_session *s, size_t n, pl_error *err)
+{
+    if (n > (size_t)s->n_tokens)
+        return pl_fail(err, PL_ERR_ARGUMENT, "cannot keep %zu tokens of %d", n, s->n_tokens);
+    truncate_kv(s, (int32_t)n);
+    s->n_tokens = (int32_t)n;
+    return PL_OK;
+}
+
+size_t pl_session_length(const pl_session *s)
+{
+    return (size_t)s->n_tokens;
+}
+
+void pl_session_cancel(pl_session *s)
+{
+    atomic_store(&s->cancelled, true);
+}
+
+void pl_session_trace(pl_session *s, pl_trace_fn fn, void *user)
+{
+    s->trace = fn;
+    s->trace_user = user;
+}
+
+size_t pl_session_token_bytes(const pl_session *s)
+{
+    return (size_t)pl_path_bytes(s->engine->model->checkpoint, &s->path);
+}
+
+int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n)
+{
+    int32_t same = 0;
+    while (same < n - 1 && same < s->n_tokens && s->tokens[same] == ids[same])
+        same++;
+    int32_t kept = truncate_kv(s, same);
+    memcpy(s->tokens, ids, (size_t)n * sizeof *ids);
+    s->n_tokens = n;
+    return kept;
+}
+
+/* ---- reading tokens ---- */
+
+/* Logits of the tokens [first, to) of a chunk whose wanted rows begin with token `wanted`. */
+static pl_status drain_logits(pl_session *s, int32_t wanted, int32_t first, int32_t to, pl_logits_sink sink, void *user,
+                              pl_error *err)
+{
+    for (; first < to; first += PL_STEP_LOGITS) {
+        int32_t part = to - first < PL_STEP_LOGITS ? to - first : PL_STEP_LOGITS;
+        const float *logits = NULL;
+        PL_TRY(pl_step_logits(s->engine->step, first - wanted, part, &logits, err));
+        PL_TRY(sink(user, first, part, logits, err));
+    }
+    return PL_OK;
+}
+
+/* One step over tokens [from, from + n); the lock is held. */
+static pl_status run_chunk(pl_session *s, int32_t from, int32_t n, int32_t wanted_from, pl_logits_sink sink, void *user,
+                           pl_error *err)
+{
+    pl_engine *e = s->engine;
+    for (int32_t i = 0; i < n; i++)
+        s->rows[i] = (pl_step_row){s->tokens[from + i], from + i, s->sequence, &s->path,
+                                   from + i >= wanted_from || s->trace};
+    PL_TRY(pl_kv_extend(e->kv, s->sequence, n, err));
+    pl_status status = pl_step_run(e->step, s->rows, n, s->trace, s->trace_user, err);
+    if (status != PL_OK) {
+        pl_kv_truncate(e->kv, s->sequence, from);
+        return status;
+    }
+    int32_t first = wanted_from > from ? wanted_from : from;
+    return drain_logits(s, s->trace ? from : first, first, from + n, sink, user, err);
+}
+
+pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err)
+{
+    pl_engine *e = s->engine;
+    int32_t from = pl_kv_length(e->kv, s->sequence), wanted_from = all ? from : n - 1;
+    while (from < n) {
+        if (atomic_load(&s->cancelled))
+            return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d of %d", from, n);
+        int32_t part = n - from < e->batch_rows ? n - from : e->batch_rows, ahead = n - from - part;
+        pl_ple_will_need(&e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
+        pthread_mutex_lock(&e->lock);
+        pl_status status = run_chunk(s, from, part, wanted_from, sink, user, err);
+        pthread_mutex_unlock(&e->lock);
+        PL_TRY(status);
+        from += part;
+    }
+    return PL_OK;
+}
+
+typedef struct copy_target {
+    float *logits;
+    size_t vocab;
+    int32_t base;
+} copy_target;
+
+static pl_status copy_logits(void *user, int32_t first, int32_t n, const float *logits, pl_error *err)
+{
+    (void)err;
+    copy_target *t = user;
+    memcpy(t->logits + (size_t)(first - t->base) * t->vocab, logits, (size_t)n * t->vocab * sizeof *logits);
+    return PL_OK;
+}
+
+pl_status pl_logits(pl_session *s, const int32_t *ids, size_t n, bool keep, float *logits, pl_error *err)
+{
+    pl_engine *e = s->engine;
+    int32_t base = keep ? pl_kv_length(e->kv, s->sequence) : truncate_kv(s, 0);
+    if (n > (size_t)(e->context - base))
+        return pl_fail(err, PL_ERR_CONTEXT, "%zu tokens after %d do not fit the context of %d", n, base, e->context);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= e->config->vocab)
+            return pl_fail(err, PL_ERR_ARGUMENT, "token %zu is %d, expected 0 to %d", i, ids[i], e->config->vocab - 1);
+    memcpy(s->tokens + base, ids, n * sizeof *ids);
+    s->n_tokens = base + (int32_t)n;
+    atomic_store(&s->cancelled, false);
+    copy_target target = {logits, (size_t)e->config->vocab, base};
+    return pl_session_read(s, s->n_tokens, true, copy_logits, &target, err);
+}

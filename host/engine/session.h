@@ -1,0 +1,31 @@
+/* The inside of pl_session: the tokens of one sequence, how many of them have K/V, and on which path. */
+#ifndef PL_ENGINE_SESSION_H
+#define PL_ENGINE_SESSION_H
+
+#include "host/engine/engine.h"
+
+#include <stdatomic.h>
+
+struct pl_session {
+    pl_engine *engine;
+    int32_t sequence;
+    int32_t *tokens; /* [context + 1]: what was said, and one token that may not have K/V yet */
+    int32_t n_tokens;
+    pl_path path;
+    pl_step_row *rows; /* [batch_rows] */
+    _Atomic bool cancelled;
+    pl_trace_fn trace;
+    void *trace_user;
+};
+
+/* Called with the logits of tokens [first, first + n), f32 [n][vocab], while the engine's lock is held. */
+typedef pl_status (*pl_logits_sink)(void *user, int32_t first, int32_t n, const float *logits, pl_error *err);
+
+/* Gives K/V to tokens [pl_kv_length, n) in chunks, and the logits of the last one, or with `all` of every one, to
+ * sink. Stops between chunks when the session was cancelled; what was read stays. */
+pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err);
+
+/* Makes the first n tokens of ids the session's; returns how many of them keep their K/V, at most n - 1. */
+int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n);
+
+#endif
