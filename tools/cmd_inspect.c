@@ -1,0 +1,229 @@
+/* pleiad inspect: what a file holds and what it needs. */
+#include <math.h>
+
+#include "tools/commands.h"
+#include "tools/console.h"
+#include "tools/inspect_facts.h"
+
+#define SIZE_TEXT 24
+
+/* "4.24 GB"; returns out. */
+static const char *size_text(double bytes, char out[SIZE_TEXT])
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    size_t unit = 0;
+    while (bytes >= 999.5 && unit < 4) {
+        bytes /= 1000;
+        unit++;
+    }
+    snprintf(out, SIZE_TEXT, "%.*f %s", unit == 0 || bytes >= 100 ? 0 : bytes >= 10 ? 1 : 2, bytes, units[unit]);
+    return out;
+}
+
+/* "3,523,215,360"; returns out. */
+static const char *count_text(int64_t n, char out[SIZE_TEXT])
+{
+    char digits[SIZE_TEXT];
+    int length = snprintf(digits, sizeof digits, "%lld", (long long)n), at = 0;
+    for (int i = 0; i < length && at < SIZE_TEXT - 2; i++) {
+        if (i && (length - i) % 3 == 0)
+            out[at++] = ',';
+        out[at++] = digits[i];
+    }
+    out[at] = '\0';
+    return out;
+}
+
+static void title(const pl_options *options, const char *text)
+{
+    bool color = pl_options_color(options, 1);
+    printf("\n%s%s%s\n", color ? "\033[1m" : "", text, color ? "\033[0m" : "");
+}
+
+/* ---- model -------------------------------------------------------------------------------------- */
+
+/* The widths of the layers that run, equal neighbours together: "16384 x 10, 8192 x 20". */
+static void print_widths(const int *ffn, const bool *skip, int n_layers)
+{
+    int run = 0, width = 0;
+    bool first = true;
+    for (int l = 0; l <= n_layers; l++) {
+        if (l < n_layers && skip && skip[l])
+            continue;
+        if (l < n_layers && (run == 0 || ffn[l] == width)) {
+            width = ffn[l];
+            run++;
+            continue;
+        }
+        printf("%s%d x %d", first ? "" : ", ", width, run);
+        first = false;
+        width = l < n_layers ? ffn[l] : 0;
+        run = 1;
+    }
+}
+
+static int sparse_layers(const pl_config *c)
+{
+    int n = 0;
+    for (int l = 0; l < c->n_layers; l++)
+        n += isfinite(c->sparsity_z[l]) != 0;
+    return n;
+}
+
+static void print_stops(const pl_config *c)
+{
+    printf("Vocabulary  %d; <bos> %d, answers end at ", c->vocab, c->bos);
+    for (int i = 0; i < c->n_eos; i++)
+        printf("%s%d", i ? ", " : "", c->eos[i]);
+    if (c->n_eos == 0)
+        printf("no token");
+    printf("\n");
+}
+
+static void print_model(const pl_inspect_facts *f)
+{
+    char size[SIZE_TEXT];
+    const pl_config *c = pl_checkpoint_config(f->checkpoint);
+    bool gguf = pl_checkpoint_kind(f->checkpoint) == PL_CHECKPOINT_GGUF;
+    printf("Model       %s\n", pl_checkpoint_name(f->checkpoint));
+    printf("File        %s, %s, %s\n", pl_checkpoint_path(f->checkpoint), gguf ? "GGUF" : "Hugging Face folder",
+           size_text((double)pl_checkpoint_bytes(f->checkpoint), size));
+    printf("Layers      %d, the first %d with K/V of their own; hidden size %d\n", c->n_layers, c->n_kv_layers,
+           c->hidden);
+    printf("Attention   %d heads, %d for K/V, of %d; local layers see %d tokens\n", c->n_heads, c->n_kv_heads,
+           c->head_dim, c->window);
+    printf("FFN         ");
+    print_widths(c->ffn, NULL, c->n_layers);
+    printf("; %d layers sparse\n", sparse_layers(c));
+    printf("Context     %d tokens\n", c->context);
+    print_stops(c);
+    if (f->n_pieces)
+        printf("Tokenizer   %d pieces\n", f->n_pieces);
+    else
+        printf("Tokenizer   none: %s\n", f->tokenizer_error.message);
+    if (f->chat)
+        printf("Chat        template known\n");
+    else
+        printf("Chat        no: %s\n", f->chat_error.message);
+}
+
+/* ---- tables ------------------------------------------------------------------------------------- */
+
+static void print_types(const pl_options *options, const pl_inspect_facts *f)
+{
+    char size[SIZE_TEXT], params[SIZE_TEXT];
+    title(options, "Types");
+    printf("  %-22s %8s %15s %10s\n", "type", "tensors", "parameters", "size");
+    for (size_t i = 0; i < f->n_types; i++)
+        printf("  %-22s %8lld %15s %10s\n", f->types[i].name, (long long)f->types[i].tensors,
+               count_text(f->types[i].params, params), size_text((double)f->types[i].bytes, size));
+}
+
+static void print_part(const char *name, pl_inspect_part part)
+{
+    char size[SIZE_TEXT], params[SIZE_TEXT];
+    printf("  %-22s %24s %10s\n", name, count_text(part.params, params), size_text((double)part.bytes, size));
+}
+
+static void print_parts(const pl_options *options, const pl_inspect_facts *f)
+{
+    title(options, "Parts");
+    printf("  %-22s %24s %10s\n", "part", "parameters", "size");
+    for (int i = 0; i < PL_PARTS; i++) {
+        if (i == PL_PART_HEAD)
+            print_part("= core", pl_inspect_core(f));
+        print_part(pl_inspect_part_name((pl_inspect_part_id)i), f->parts[i]);
+    }
+    print_part("= all", pl_inspect_total(f));
+}
+
+static void print_paths(const pl_options *options, const pl_inspect_facts *f)
+{
+    char size[SIZE_TEXT], weights[SIZE_TEXT];
+    title(options, "Paths");
+    printf("  %-12s %6s %24s %13s  %s\n", "path", "layers", "weights a token", "bytes a token", "FFN");
+    for (size_t i = 0; i < f->n_paths; i++) {
+        const pl_inspect_path *p = &f->paths[i];
+        printf("  %-12s %6d %24s %13s  ", p->name, p->n_layers, count_text(p->weights, weights),
+               size_text((double)p->bytes, size));
+        print_widths(p->path.ffn, p->path.skip, p->path.n_layers);
+        printf("\n");
+    }
+}
+
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+static void print_memory_row(const char *part, double memory, double file, double card, const char *remark)
+{
+    char a[SIZE_TEXT], b[SIZE_TEXT], c[SIZE_TEXT];
+    printf("  %-18s %12s %12s %12s%s%s\n", part, memory > 0 ? size_text(memory, a) : "-",
+           file > 0 ? size_text(file, b) : "-", card > 0 ? size_text(card, c) : "-", *remark ? "  " : "", remark);
+}
+
+static void print_memory(const pl_options *options, const pl_inspect_facts *f)
+{
+    const pl_memory_plan *p = &f->plan;
+    char heading[96], row[SIZE_TEXT], remark[64];
+    double core = (double)pl_inspect_core(f).bytes, head = (double)f->parts[PL_PART_HEAD].bytes;
+    double kv = (double)p->kv, work = (double)p->work;
+    snprintf(heading, sizeof heading, "Memory, one session of %d tokens", f->context);
+    snprintf(remark, sizeof remark, "a token reads one row of %s", size_text((double)p->ple_row, row));
+    title(options, heading);
+    printf("  %-18s %12s %12s %12s\n", "", "CPU: memory", "CPU: mapped", "a card");
+    print_memory_row("core", (double)p->core_packed, (double)p->core_mapped, core, "");
+    print_memory_row("embedding, head", (double)p->head_packed, (double)p->head_mapped, head, "");
+    print_memory_row("K/V", kv, 0, kv, "");
+    print_memory_row("a step", work, 0, work, "");
+    print_memory_row("per-layer table", 0, (double)p->ple_table, 0, remark);
+    print_memory_row("= all", (double)p->core_packed + (double)p->head_packed + kv + work,
+                     (double)p->core_mapped + (double)p->head_mapped + (double)p->ple_table, core + head + kv + work,
+                     "a card leaves the table to the host");
+}
+
+static void print_devices(const pl_options *options, const pl_inspect_facts *f)
+{
+    char total[SIZE_TEXT], available[SIZE_TEXT];
+    title(options, "Cards");
+    if (f->devices.n == 0)
+        printf("  none: %s\n", f->devices.reason);
+    for (int i = 0; i < f->devices.n; i++) {
+        const pl_device *d = &f->devices.devices[i];
+        printf("  %-32s compute %d.%d, %s, %s free, %s\n", d->name, d->capability_major, d->capability_minor,
+               size_text((double)d->total_bytes, total), size_text((double)d->free_bytes, available), d->pci_id);
+    }
+}
+
+static void print_tensors(const pl_options *options, const pl_inspect_facts *f)
+{
+    char size[SIZE_TEXT];
+    const pl_tensor *all;
+    size_t n = pl_checkpoint_tensors(f->checkpoint, &all);
+    title(options, "Tensors");
+    for (size_t i = 0; i < n; i++) {
+        const pl_dtype_info *info = pl_dtype_describe((int)all[i].type);
+        printf("  %-8s %9lld x %-9lld %10s  %s\n", info ? info->name : "other", (long long)all[i].rows,
+               (long long)all[i].cols,
+               info ? size_text((double)all[i].rows * (double)pl_tensor_row_bytes(&all[i]), size) : "", all[i].name);
+    }
+}
+
+pl_status pl_cmd_inspect(const pl_options *options, pl_error *err)
+{
+    pl_inspect_facts facts;
+    pl_status status = PL_OK;
+    PL_TRY(pl_inspect_gather(options, &facts, err));
+    if (options->json) {
+        status = pl_inspect_print_json(&facts, options->tensors, err);
+    } else {
+        print_model(&facts);
+        print_types(options, &facts);
+        print_parts(options, &facts);
+        print_paths(options, &facts);
+        print_memory(options, &facts);
+        print_devices(options, &facts);
+        if (options->tensors)
+            print_tensors(options, &facts);
+    }
+    pl_inspect_facts_free(&facts);
+    return status;
+}

@@ -1,0 +1,14 @@
+/* The commands of the program. Each does what its options say and returns; PL_ERR_CANCELLED: the user
+ * interrupted it, nothing is left to say. */
+#ifndef PL_TOOLS_COMMANDS_H
+#define PL_TOOLS_COMMANDS_H
+
+#include "host/base/options.h"
+
+pl_status pl_cmd_run(const pl_options *options, pl_error *err);
+pl_status pl_cmd_inspect(const pl_options *options, pl_error *err);
+pl_status pl_cmd_bench(const pl_options *options, pl_error *err);
+pl_status pl_cmd_debug(const pl_options *options, pl_error *err);
+pl_status pl_cmd_help(const pl_options *options, pl_error *err);
+
+#endif

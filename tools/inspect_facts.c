@@ -1,0 +1,234 @@
+#include "tools/inspect_facts.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+const char *pl_inspect_part_name(pl_inspect_part_id part)
+{
+    static const char *const names[PL_PARTS] = {
+        [PL_PART_FFN] = "FFN",
+        [PL_PART_ATTENTION] = "attention Q, O",
+        [PL_PART_KV] = "attention K, V",
+        [PL_PART_PLE_GATES] = "per-layer gates",
+        [PL_PART_ALTUP_PROJECTIONS] = "AltUp projections",
+        [PL_PART_PLE_PROJECTION] = "per-layer projection",
+        [PL_PART_LAUREL] = "LAuReL",
+        [PL_PART_ALTUP] = "AltUp routers, mixing",
+        [PL_PART_NORMS] = "norms",
+        [PL_PART_HEAD] = "embedding, head",
+        [PL_PART_PLE_TABLE] = "per-layer table",
+        [PL_PART_UNUSED] = "never read",
+    };
+    return names[part];
+}
+
+/* ---- parts -------------------------------------------------------------------------------------- */
+
+static void count(pl_inspect_part *part, const pl_tensor *t)
+{
+    if (!t->data)
+        return;
+    part->params += t->rows * t->cols;
+    part->bytes += (size_t)t->rows * pl_tensor_row_bytes(t);
+}
+
+static void count_layer(pl_inspect_part *parts, const pl_layer_weights *w)
+{
+    const struct {
+        pl_inspect_part_id part;
+        const pl_tensor *tensor;
+    } all[] = {
+        {PL_PART_FFN, &w->gate},
+        {PL_PART_FFN, &w->up},
+        {PL_PART_FFN, &w->down},
+        {PL_PART_ATTENTION, &w->q},
+        {PL_PART_ATTENTION, &w->o},
+        {PL_PART_ATTENTION, &w->q_norm},
+        {PL_PART_KV, &w->k},
+        {PL_PART_KV, &w->v},
+        {PL_PART_KV, &w->k_norm},
+        {PL_PART_PLE_GATES, &w->ple_gate},
+        {PL_PART_PLE_GATES, &w->ple_proj},
+        {PL_PART_PLE_GATES, &w->post_ple_norm},
+        {PL_PART_LAUREL, &w->laurel_left},
+        {PL_PART_LAUREL, &w->laurel_right},
+        {PL_PART_LAUREL, &w->laurel_norm},
+        {PL_PART_ALTUP, &w->altup_router},
+        {PL_PART_ALTUP, &w->altup_router_norm},
+        {PL_PART_ALTUP, &w->altup_predict},
+        {PL_PART_ALTUP, &w->altup_correct},
+        {PL_PART_ALTUP, &w->altup_scale},
+        {PL_PART_NORMS, &w->attn_norm},
+        {PL_PART_NORMS, &w->post_attn_norm},
+        {PL_PART_NORMS, &w->ffn_norm},
+        {PL_PART_NORMS, &w->post_ffn_norm},
+    };
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        count(&parts[all[i].part], all[i].tensor);
+}
+
+static void count_parts(pl_inspect_facts *f)
+{
+    const pl_weights *w = pl_checkpoint_weights(f->checkpoint);
+    const pl_config *config = pl_checkpoint_config(f->checkpoint);
+    for (int l = 0; l < config->n_layers; l++)
+        count_layer(f->parts, &w->layer[l]);
+    for (int i = 0; i < PL_ALTUP - 1; i++) {
+        count(&f->parts[PL_PART_ALTUP_PROJECTIONS], &w->altup_proj[i]);
+        count(&f->parts[PL_PART_ALTUP_PROJECTIONS], &w->altup_unembed[i]);
+    }
+    count(&f->parts[PL_PART_PLE_PROJECTION], &w->ple_model_proj);
+    count(&f->parts[PL_PART_PLE_PROJECTION], &w->ple_norm);
+    count(&f->parts[PL_PART_NORMS], &w->out_norm);
+    count(&f->parts[PL_PART_HEAD], &w->embed);
+    count(&f->parts[PL_PART_HEAD], &w->head);
+    count(&f->parts[PL_PART_PLE_TABLE], &w->ple_table);
+}
+
+static void add_up(pl_inspect_part *sum, const pl_inspect_part *parts, int n)
+{
+    for (int i = 0; i < n; i++) {
+        sum->params += parts[i].params;
+        sum->bytes += parts[i].bytes;
+    }
+}
+
+pl_inspect_part pl_inspect_core(const pl_inspect_facts *facts)
+{
+    pl_inspect_part sum = {0, 0};
+    add_up(&sum, facts->parts, PL_PART_HEAD);
+    return sum;
+}
+
+pl_inspect_part pl_inspect_total(const pl_inspect_facts *facts)
+{
+    pl_inspect_part sum = {0, 0};
+    add_up(&sum, facts->parts, PL_PARTS);
+    return sum;
+}
+
+/* ---- types -------------------------------------------------------------------------------------- */
+
+static pl_inspect_type *type_of(pl_inspect_facts *f, const char *name)
+{
+    for (size_t i = 0; i < f->n_types; i++)
+        if (strcmp(f->types[i].name, name) == 0)
+            return &f->types[i];
+    if (f->n_types < PL_INSPECT_TYPES)
+        f->n_types++;
+    f->types[f->n_types - 1].name = name;
+    return &f->types[f->n_types - 1];
+}
+
+static int more_bytes(const void *a, const void *b)
+{
+    size_t x = ((const pl_inspect_type *)a)->bytes, y = ((const pl_inspect_type *)b)->bytes;
+    return (x < y) - (x > y);
+}
+
+static void count_types(pl_inspect_facts *f)
+{
+    const pl_tensor *all;
+    pl_inspect_part in_file = {0, 0};
+    size_t n = pl_checkpoint_tensors(f->checkpoint, &all);
+    for (size_t i = 0; i < n; i++) {
+        const pl_dtype_info *info = pl_dtype_describe((int)all[i].type);
+        pl_inspect_type *type = type_of(f, info ? info->name : "other");
+        pl_inspect_part one = {all[i].rows * all[i].cols,
+                               info ? (size_t)all[i].rows * pl_tensor_row_bytes(&all[i]) : 0};
+        type->tensors++;
+        type->params += one.params;
+        type->bytes += one.bytes;
+        add_up(&in_file, &one, 1);
+    }
+    qsort(f->types, f->n_types, sizeof f->types[0], more_bytes);
+    pl_inspect_part used = pl_inspect_total(f);
+    f->parts[PL_PART_UNUSED] = (pl_inspect_part){in_file.params - used.params, in_file.bytes - used.bytes};
+}
+
+/* ---- paths -------------------------------------------------------------------------------------- */
+
+static pl_status add_path(pl_inspect_facts *f, const char *name, const char *spec, pl_error *err)
+{
+    pl_inspect_path *p = &f->paths[f->n_paths];
+    PL_TRY(pl_path_parse(f->checkpoint, name, &p->path, err));
+    for (int l = 0; l < p->path.n_layers; l++)
+        p->n_layers += !p->path.skip[l];
+    p->weights = pl_path_weights(f->checkpoint, &p->path);
+    p->bytes = pl_path_bytes(f->checkpoint, &p->path);
+    p->name = name;
+    p->spec = spec;
+    f->n_paths++;
+    return PL_OK;
+}
+
+/* The two that every model has, then what else the file declares. */
+static pl_status find_paths(pl_inspect_facts *f, pl_error *err)
+{
+    static const char *const always[] = {"e4b", "e2b"};
+    const pl_named_path *declared;
+    size_t n = pl_checkpoint_paths(f->checkpoint, &declared);
+    f->paths = calloc(n + 2, sizeof *f->paths);
+    if (!f->paths)
+        return pl_fail_memory(err, (n + 2) * sizeof *f->paths, "paths");
+    for (size_t i = 0; i < 2; i++) {
+        const char *spec = NULL;
+        for (size_t j = 0; j < n; j++)
+            if (strcmp(declared[j].name, always[i]) == 0)
+                spec = declared[j].spec;
+        PL_TRY(add_path(f, always[i], spec, err));
+    }
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(declared[i].name, always[0]) != 0 && strcmp(declared[i].name, always[1]) != 0)
+            PL_TRY(add_path(f, declared[i].name, declared[i].spec, err));
+    return PL_OK;
+}
+
+/* ---- text --------------------------------------------------------------------------------------- */
+
+static void try_text(pl_inspect_facts *f, const char *path)
+{
+    pl_model *model = NULL;
+    pl_message hello = {"user", "Hello"};
+    pl_tokens tokens = {.ids = NULL};
+    const pl_pieces *pieces = pl_checkpoint_pieces(f->checkpoint);
+    if (pl_model_open_text(path, &model, &f->tokenizer_error) == PL_OK)
+        f->n_pieces = pieces ? pieces->n : pl_model_vocab_size(model);
+    pl_model_close(model);
+    model = NULL;
+    if (pl_model_open(path, &model, &f->chat_error) == PL_OK)
+        f->chat = pl_tokenize_chat(model, &hello, 1, true, &tokens, &f->chat_error) == PL_OK;
+    pl_tokens_free(&tokens);
+    pl_model_close(model);
+}
+
+static int context_of(const pl_options *options, const pl_config *config)
+{
+    int most = config->context < 32768 ? config->context : 32768;
+    return options->n_context ? options->n_context : most;
+}
+
+pl_status pl_inspect_gather(const pl_options *options, pl_inspect_facts *out, pl_error *err)
+{
+    pl_status status;
+    *out = (pl_inspect_facts){.checkpoint = NULL};
+    PL_TRY_GOTO(pl_checkpoint_open(options->model, &out->checkpoint, err));
+    count_parts(out);
+    count_types(out);
+    PL_TRY_GOTO(find_paths(out, err));
+    out->context = context_of(options, pl_checkpoint_config(out->checkpoint));
+    pl_memory_plan_compute(out->checkpoint, out->context, PL_INSPECT_ROWS, &out->plan);
+    pl_devices_list(&out->devices);
+    try_text(out, options->model);
+    return PL_OK;
+fail:
+    pl_inspect_facts_free(out);
+    return status;
+}
+
+void pl_inspect_facts_free(pl_inspect_facts *facts)
+{
+    free(facts->paths);
+    pl_checkpoint_close(facts->checkpoint);
+    *facts = (pl_inspect_facts){.checkpoint = NULL};
+}

@@ -1,0 +1,24 @@
+/* The model of a command line, made ready to run. */
+#ifndef PL_TOOLS_OPENED_H
+#define PL_TOOLS_OPENED_H
+
+#include "host/base/options.h"
+
+typedef struct pl_opened {
+    pl_model *model;
+    pl_engine *engine;
+    pl_session *session;
+} pl_opened;
+
+/* What the options say about the machine. */
+pl_engine_params pl_opened_params(const pl_options *options);
+
+/* Opens options->model and what follows; out is zero on failure. */
+pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err);
+void pl_opened_free(pl_opened *opened);
+
+/* An engine and a session on a model that is open, on options->path; shows progress on a terminal. On failure what
+ * there is so far is the caller's to free. */
+pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *params, pl_opened *opened, pl_error *err);
+
+#endif
