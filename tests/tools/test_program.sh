@@ -1,0 +1,420 @@
+#!/usr/bin/env bash
+# Runs the program as people do and as they should not: what it prints where, and how it ends.
+#
+#     test_program.sh PLEIAD EXAMPLE MODEL
+set -u
+pleiad=$1
+example=$2
+model=$3
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export HOME=$work XDG_CACHE_HOME=$work/cache
+unset PLEIAD_MODEL NO_COLOR
+failed=0
+count=0
+
+# fail <what>: with what the last run printed.
+fail() {
+    printf 'FAILED: %s\n  ended with %s\n' "$1" "${rc-?}"
+    sed 's/^/  stdout: /' "$work/out" | head -5
+    sed 's/^/  stderr: /' "$work/err" | head -5
+    failed=1
+}
+
+# run <arguments>: standard input from $work/in, or nothing.
+run() {
+    count=$((count + 1))
+    if [ -e "$work/in" ]; then
+        "$pleiad" "$@" <"$work/in" >"$work/out" 2>"$work/err"
+    else
+        "$pleiad" "$@" </dev/null >"$work/out" 2>"$work/err"
+    fi
+    rc=$?
+    rm -f "$work/in"
+    if grep -qE 'Sanitizer|runtime error' "$work/err"; then
+        fail "sanitizer: $*"
+    fi
+}
+
+# expect <how it ends> <pattern on standard error> <arguments>
+expect() {
+    local want=$1 pattern=$2
+    shift 2
+    run "$@"
+    [ "$rc" = "$want" ] && grep -qE -e "$pattern" "$work/err" || fail "$* (wanted $want, $pattern)"
+    if [ "$want" != 0 ] && [ -s "$work/out" ]; then
+        fail "$* printed to standard output"
+    fi
+}
+
+# works <arguments>: ends well.
+works() {
+    run "$@"
+    [ "$rc" = 0 ] || fail "$*"
+}
+
+# out <pattern>, same <file>: of what the last run printed.
+out() {
+    grep -qE -e "$1" "$work/out" || fail "no '$1' in the output"
+}
+same() {
+    cmp -s "$work/out" "$1" || fail "output differs from $1"
+}
+
+# shown <pattern>: waits for it on the screen; press <keys> <pattern>.
+shown() {
+    for _ in $(seq 200); do
+        grep -aqE -e "$1" "$work/screen" 2>/dev/null && return
+        sleep 0.05
+    done
+    cp "$work/screen" "$work/out"
+    fail "no '$1' on the screen"
+}
+press() {
+    printf "$1" >&4
+    sleep 0.2
+    shown "$2"
+}
+
+# number <key>: its value in the JSON just printed.
+number() {
+    grep -oE "\"$1\":-?[0-9.e+-]+" "$work/out" | head -1 | cut -d: -f2
+}
+
+greedy=(run -m "$model" --temp 0 --seed 1 -n 8)
+
+# ---- the command line
+
+expect 2 'no command given'
+expect 2 "unknown command 'rum'; did you mean run" rum
+expect 2 'no command before' -m x
+expect 2 'unknown option --promt; did you mean --prompt' run -m "$model" --promt x
+expect 2 'needs --model' run -p x
+expect 2 'two models given' inspect -m a b
+expect 2 '--predict takes a whole number.*not .many' run -m "$model" -n many -p x
+expect 2 '--temp takes a number from 0 to 100, not .-1' run -m "$model" --temp -1 -p x
+expect 2 '--top-p takes a number from 0 to 1, not .2' run -m "$model" --top-p 2 -p x
+expect 2 '--threads takes a whole number.*not .-3' run -m "$model" -t -3 -p x
+expect 2 '--seed takes' run -m "$model" --seed 1.5 -p x
+expect 2 'needs a value' run -m "$model" -p
+expect 2 'debug needs one of' debug
+expect 2 'debug takes one of' debug nothing
+expect 2 'needs --ids' debug logits -m "$model" --out x
+expect 2 'exclude each other' run -m "$model" -p x -v -q
+expect 2 'no-chat continues one text' run -m "$model" --no-chat -i -p x
+expect 2 'json reports one answer' run -m "$model" --json -i
+expect 2 'sys is part of the chat template' run -m "$model" --no-chat --sys x -p x
+expect 2 'logprobs needs --json' run -m "$model" --logprobs 2 -p x
+expect 2 'nothing to measure' bench -m "$model" -p 0 -n 0
+
+works version
+out '^pleiad [0-9]+\.[0-9]+\.[0-9]+$'
+for command in run inspect bench "debug tokenize" "debug detokenize" "debug logits" help version; do
+    works $command --help
+    out "pleiad $command"
+    cp "$work/out" "$work/help"
+    works help $command
+    same "$work/help"
+done
+works --help
+for command in run inspect bench debug help; do out "^ *$command"; done
+works help --completion bash
+bash -n "$work/out" || fail 'the bash completion is not bash'
+for shell in zsh fish; do
+    works help --completion $shell
+    [ -s "$work/out" ] || fail "no completion for $shell"
+    if command -v $shell >/dev/null; then $shell -n "$work/out" || fail "the $shell completion"; fi
+done
+works help --man
+if command -v groff >/dev/null; then
+    warnings=$(groff -man -ww -b -Tutf8 "$work/out" 2>&1 >/dev/null)
+    [ -z "$warnings" ] || fail "man page: $warnings"
+fi
+
+# ---- models that are none
+
+mkdir "$work/empty_folder"
+: >"$work/empty.gguf"
+printf 'GGUF' >"$work/short.gguf"
+head -c 4096 /dev/zero >"$work/zeros.gguf"
+for command in "run -p x" inspect "bench -p 1 -n 1" "debug tokenize" "debug detokenize"; do
+    expect 1 "$work/nothing: No such file" $command -m "$work/nothing"
+    expect 1 "$work/empty_folder" $command -m "$work/empty_folder"
+    expect 1 "$work/empty.gguf" $command -m "$work/empty.gguf"
+    expect 1 "$work/short.gguf" $command -m "$work/short.gguf"
+    expect 1 "$work/zeros.gguf" $command -m "$work/zeros.gguf"
+    expect 1 "$0" $command -m "$0"
+done
+
+# ---- one answer
+
+works "${greedy[@]}" -p 'What is the capital of France?'
+cp "$work/out" "$work/answer"
+[ -s "$work/answer" ] || fail 'no answer'
+grep -qE 'prompt [0-9]+ tokens.*first token after.*answer [0-9]+ tokens.*path' "$work/err" || fail 'no line of speeds'
+works "${greedy[@]}" -q -p 'What is the capital of France?'
+same "$work/answer"
+[ ! -s "$work/err" ] || fail '--quiet speaks'
+works "${greedy[@]}" -b 3 -t 2 --no-pin -p 'What is the capital of France?'
+same "$work/answer"
+works "${greedy[@]}" -v -p x
+grep -q 'seed [0-9]' "$work/err" && grep -q 'loaded in' "$work/err" || fail '--verbose says too little'
+
+printf 'What is the capital of France?' >"$work/question"
+works "${greedy[@]}" -f "$work/question"
+same "$work/answer"
+printf 'What is the capital of France?\n' >"$work/in"
+works "${greedy[@]}"
+same "$work/answer"
+printf 'What is the capital of France?\n' >"$work/in"
+works "${greedy[@]}" -f -
+same "$work/answer"
+cp "$work/question" "$work/in"
+works "${greedy[@]}" --json -p 'Read this:'
+cp "$work/out" "$work/piped"
+works "${greedy[@]}" --json -p 'Read this:
+
+What is the capital of France?'
+[ "$(sed 's/"timings.*//' "$work/out")" = "$(sed 's/"timings.*//' "$work/piped")" ] || fail 'prompt and pipe'
+
+: >"$work/in"
+expect 2 'the prompt is empty: nothing on standard input' run -m "$model"
+: >"$work/in"
+expect 2 'the prompt is empty: nothing in -' run -m "$model" -f -
+expect 2 'the prompt is empty' run -m "$model" -p ''
+expect 1 "$work/nothing: No such file" run -m "$model" -f "$work/nothing"
+expect 1 "$work: Is a directory" run -m "$model" -f "$work"
+printf 'a\0b' >"$work/in"
+expect 2 'zero byte at position 1' run -m "$model"
+"$pleiad" run -m "$model" <&- >"$work/out" 2>"$work/err"
+rc=$?
+[ $rc = 1 ] && grep -q 'standard input: Bad file descriptor' "$work/err" || fail 'closed standard input'
+
+works "${greedy[@]}" --json --logprobs 3 -n 5 --ignore-eos -p Hello
+out '"finish":"length"'
+out '"logprobs":\[\{"id":[0-9]+,"text":".*","logprob":-?[0-9]'
+[ "$(grep -o '"top":' "$work/out" | wc -l)" = 5 ] || fail 'five tokens, five lists of alternatives'
+[ "$(grep -o '"logprob":' "$work/out" | wc -l)" = 20 ] || fail 'five tokens with three alternatives each'
+works run -m "$model" --json -n 12 --seed 5 -p Hello
+sed 's/"timings.*//' "$work/out" >"$work/seeded"
+works run -m "$model" --json -n 12 --seed 5 -p Hello
+sed -i 's/"timings.*//' "$work/out"
+same "$work/seeded"
+works "${greedy[@]}" --json --path e2b -p Hello
+out '"path":"e2b"'
+works "${greedy[@]}" --json --no-chat -p Hello
+chatless=$(number prompt_tokens)
+works "${greedy[@]}" --json -p Hello
+[ "$chatless" -lt "$(number prompt_tokens)" ] || fail '--no-chat is not shorter than the chat'
+works "${greedy[@]}" --json --no-chat -p ''
+[ "$(number prompt_tokens)" = 1 ] || fail 'an empty text is <bos> alone'
+expect 2 'nonsense' run -m "$model" -p x --path nonsense
+expect 2 'widths' run -m "$model" -p x --path 'mix:widths=1,2'
+
+for _ in $(seq 200); do printf 'What is the capital of France? '; done >"$work/long"
+expect 1 'the prompt is [0-9]+ tokens long; the context holds 128' run -m "$model" -c 128 -f "$work/long"
+
+"$pleiad" "${greedy[@]}" -p Hello </dev/null >/dev/full 2>"$work/err"
+rc=$?
+[ $rc = 1 ] && grep -q 'standard output: No space left' "$work/err" || fail 'a full standard output'
+"$pleiad" "${greedy[@]}" -p Hello </dev/null >&- 2>"$work/err"
+rc=$?
+[ $rc = 1 ] && grep -q 'standard output: Bad file' "$work/err" || fail 'a closed standard output'
+"$pleiad" inspect "$model" >/dev/full 2>"$work/err"
+rc=$?
+[ $rc = 1 ] && grep -q 'standard output: No space left' "$work/err" || fail 'inspect to a full standard output'
+"$pleiad" "${greedy[@]}" -q -n 200 --ignore-eos -p Hello </dev/null 2>"$work/err" | head -c 1 >/dev/null
+[ ! -s "$work/err" ] || fail 'a closed pipe is told'
+
+mkfifo "$work/fifo"
+"$pleiad" run -m "$model" --ignore-eos -p Hello </dev/null >"$work/fifo" 2>"$work/err" &
+runner=$!
+exec 3<"$work/fifo"
+read -r -N 1 -u 3 && kill -INT $runner
+cat <&3 >"$work/out"
+wait $runner
+rc=$?
+exec 3<&-
+[ $rc = 130 ] && grep -q ', stopped' "$work/err" || fail 'Ctrl-C'
+
+# ---- the example of the interface, which asks as `run --temp 0 -n 256` does
+
+works run -m "$model" --temp 0 -n 256 -p 'What is the capital of France?'
+"$example" "$model" 'What is the capital of France?' >"$work/example" 2>"$work/err" || fail 'the example'
+[ "$(cat "$work/out")" = "$(cat "$work/example")" ] || fail 'the example answers something else'
+"$example" "$work/nothing" Hello >"$work/out" 2>"$work/err" && fail 'the example without a model'
+grep -q "$work/nothing" "$work/err" || fail 'the example does not say what is missing'
+
+# ---- a chat, from a pipe
+
+cat >"$work/in" <<END
+/help
+/path
+/path e2b
+/path nonsense
+/switch fast
+/switch slow
+/bogus
+/save
+Hello
+"""
+several
+lines"""
+one \\
+two
+/stats
+/regen
+/save $work/chat.json
+/save $work/no/such/folder.json
+/system Be kind.
+/clear
+/regen
+/load $work/chat.json
+/load $work/nothing.json
+/quit
+not read
+END
+works run -m "$model" -i -n 4 --temp 0
+for text in '/regen' '^path (full|e4b),' '^path e2b,' '^fast:' '^context  [0-9]+ of' '^answers  3' 'saved 6 turns' \
+    'system: Be kind' 'a new chat' 'loaded 6 turns'; do
+    out "$text"
+done
+for text in nonsense '/switch takes exact or fast' 'no command /bogus; there are /help /path' '/save takes FILE' \
+    "$work/no/such" 'nothing has been answered' "$work/nothing.json: No such file"; do
+    grep -q -e "$text" "$work/err" || fail "chat: no '$text'"
+done
+grep -q '"content":"several\\nlines"' "$work/chat.json" || fail 'a message of several lines'
+grep -q '"content":"one \\ntwo"' "$work/chat.json" || fail 'a continued line'
+grep -q '"role":"assistant"' "$work/chat.json" || fail 'saved answers'
+grep -q '"path":"e2b"' "$work/chat.json" || fail 'saved path'
+! grep -q 'not read' "$work/err" || fail '/quit goes on'
+
+# A chat longer than its context goes on with its newest turns.
+for _ in $(seq 12); do echo 'What is the capital of France?'; done >"$work/in"
+works run -m "$model" -i -n 8 --temp 0 --ignore-eos -c 128
+grep -q 'outgrew the context of 128 tokens' "$work/err" || fail 'turns that are dropped are told'
+! grep -q error "$work/err" || fail 'a long chat'
+{ cat "$work/long"; echo; echo Hello; } >"$work/in"
+works run -m "$model" -i -n 2 --temp 0 -c 128
+grep -q 'tokens long; the context holds 128' "$work/err" || fail 'a message longer than the context'
+[ "$(grep -c 'first token' "$work/err")" = 1 ] || fail 'the chat goes on after it'
+
+# The same answers in a chat as alone, on a path that reuses what was said.
+printf 'Hello\nWho are you?\n/quit\n' >"$work/in"
+works run -m "$model" -i -n 8 --temp 0
+grep -q '([0-9]* kept)' "$work/err" || fail 'the second turn reads the first one again'
+
+# ---- on a terminal
+
+if command -v script >/dev/null && ldd "$pleiad" | grep -q libedit; then
+    mkfifo "$work/keys"
+    TERM=xterm script -qefc "'$pleiad' run -m '$model' -n 4" "$work/screen" <"$work/keys" >/dev/null 2>"$work/err" &
+    screen=$!
+    exec 4>"$work/keys"
+    shown '/help lists commands'
+    press '/pa\te2b\r' 'MB of weights a token'
+    press 'half' 'half'
+    press '\003' '' # drops the line
+    press 'Hello\r' 'first token'
+    press '\003' 'Ctrl-C again'
+    press '\033[A\r' '2 tokens|kept' # the line before
+    press '/quit\r' ''
+    exec 4>&-
+    wait $screen
+    rc=$?
+    [ $rc = 0 ] || fail 'a chat on a terminal'
+    cp "$work/screen" "$work/out"
+    [ "$(grep -c 'first token' "$work/screen")" = 2 ] || fail 'two answers on a terminal'
+    grep -q '^Hello' "$XDG_CACHE_HOME/pleiad/history" || fail 'lines are kept'
+fi
+
+# ---- inspect, bench
+
+works inspect "$model"
+for text in '^Model' '^Types' 'embedding, head' 'per-layer table' '^ *e4b' '^ *e2b' '^Memory' '^Cards'; do
+    out "$text"
+done
+works inspect --json --tensors "$model"
+out '"paths":\[\{"path":"e4b"'
+out '"tensors":\[\{"name":'
+works bench -m "$model" -p 8,16 -n 4 -r 2 -t 1,2 --path e4b --path e2b -o csv
+[ "$(wc -l <"$work/out")" = 13 ] || fail 'twelve tests and a heading'
+works bench -m "$model" -p 8 -n 4 -r 2 -o json
+out '"n_prompt":8,"n_gen":0,"mean":[0-9.]+'
+out '"bandwidth_share":[0-9]*\.[0-9]+'
+works bench -m "$model" -p 8 -n 4 -r 2 -o md
+out '\| *tg4 \| *[0-9.]+ ± [0-9.]+ \|'
+works bench -m "$model" -p 8 -n 0 -r 1
+out 'pp8'
+expect 2 'nonsense' bench -m "$model" -p 1 -n 0 --path nonsense -o json -q
+
+# ---- debug
+
+text='Hello <start_of_turn> wörld'
+printf '%s' "$text" >"$work/in"
+works debug tokenize -m "$model"
+cp "$work/out" "$work/ids"
+cp "$work/ids" "$work/in"
+works debug detokenize -m "$model"
+[ "$(cat "$work/out")" = "$text" ] || fail 'there and back'
+printf '%s' "$text" >"$work/in"
+works debug tokenize -m "$model" --bos
+out '^\[2,'
+printf '%s' "$text" >"$work/in"
+works debug tokenize -m "$model" --no-special
+[ "$(tr ',' '\n' <"$work/out" | wc -l)" -gt "$(tr ',' '\n' <"$work/ids" | wc -l)" ] || fail '--no-special'
+printf '[{"role":"user","content":"Hi"}]' >"$work/in"
+works debug tokenize -m "$model" --chat
+out '^\[2,'
+for wrong in '' '{' '[{"role":"user"}]' '[{"role":"nobody","content":"x"}]' '[1]' \
+    '[{"role":"user","content":"a"},{"role":"user","content":"b"}]'; do
+    printf '%s' "$wrong" >"$work/in"
+    expect 1 'standard input' debug tokenize -m "$model" --chat
+done
+printf '' >"$work/in"
+works debug tokenize -m "$model"
+[ "$(cat "$work/out")" = '[]' ] || fail 'no text, no ids'
+
+# ids <JSON> <pattern>: refused in the same words by both commands that read ids.
+ids() {
+    printf '%s' "$1" >"$work/in"
+    expect 1 "standard input: $2" debug detokenize -m "$model"
+    printf '%s' "$1" >"$work/ids.json"
+    expect 1 "ids.json: $2" debug logits -m "$model" --ids "$work/ids.json" --out "$work/logits"
+}
+ids '' 'cannot be read as JSON'
+ids '{"a":[1]}' 'holds an object'
+ids '[1,"2"]' 'element 1 is a string'
+ids '[1,2.5]' 'element 1 is a number with a fraction'
+ids '[1,2,-1]' 'element 2 is -1; token ids'
+ids '[99999999]' 'element 0 is 99999999; token ids of this model are 0 to'
+[ ! -e "$work/logits" ] || fail 'a file without logits'
+
+logits=(debug logits -m "$model" --ids "$work/ids.json")
+printf '[]' >"$work/ids.json"
+expect 1 'the array is empty' "${logits[@]}" --out "$work/logits"
+expect 1 "$work/nothing" debug logits -m "$model" --ids "$work/nothing" --out "$work/logits"
+printf '[2,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28]' >"$work/ids.json"
+works "${logits[@]}" --out "$work/logits"
+for chunk in 1 7 64; do
+    works "${logits[@]}" --chunk $chunk --out "$work/chunked"
+    cmp -s "$work/logits" "$work/chunked" || fail "--chunk $chunk gives other logits"
+done
+works "${logits[@]}" --path e2b --out "$work/e2b"
+cmp -s "$work/logits" "$work/e2b" && fail 'e2b gives the same logits'
+works "${logits[@]}" --switch 10:e2b --out "$work/switched"
+cmp -s "$work/logits" "$work/switched" && fail '--switch changes nothing'
+works "${logits[@]}" --switch 5:e2b --switch 10:e4b --all-tensors --out "$work/all"
+grep -aq '"per_layer_inputs"' "$work/all" && grep -aq '"final.hidden"' "$work/all" || fail '--all-tensors'
+expect 2 'switch at 20, but there are only 20' "${logits[@]}" --switch 20:e2b --out "$work/no"
+expect 2 'nonsense' "${logits[@]}" --path nonsense --out "$work/no"
+expect 2 'nonsense' "${logits[@]}" --switch 3:nonsense --out "$work/no"
+expect 1 'cuda' "${logits[@]}" --backend cuda --out "$work/no"
+expect 1 "$work/no/such" "${logits[@]}" --out "$work/no/such/file"
+expect 1 '/dev/full' "${logits[@]}" --out /dev/full
+[ ! -e "$work/no" ] || fail 'a file where nothing was computed'
+{ printf '[2'; yes ',5' | head -40000 | tr -d '\n'; printf ']'; } >"$work/ids.json"
+expect 1 '40001 token ids; the context holds' "${logits[@]}" --out "$work/no"
+
+echo "$count runs"
+exit $failed

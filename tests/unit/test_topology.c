@@ -1,0 +1,167 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+
+#include <criterion/criterion.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "host/base/topology.h"
+
+#define MAX_CPUS 128
+
+static pl_topology *recorded(const char *name)
+{
+    char path[512];
+    pl_topology *t;
+    pl_error err = {0};
+    snprintf(path, sizeof path, "%s/topology/%s", PL_TEST_DATA, name);
+    cr_assert_eq(pl_topology_open(path, &t, &err), PL_OK, "%s", err.message);
+    return t;
+}
+
+static void has(const pl_topology *t, int cores, int processors, int nodes, size_t memory_gib)
+{
+    cr_assert_eq(pl_topology_cores(t), cores);
+    cr_assert_eq(pl_topology_processors(t), processors);
+    cr_assert_eq(pl_topology_numa_nodes(t), nodes);
+    cr_assert_eq(pl_topology_memory_bytes(t) >> 30, memory_gib);
+}
+
+static void placed(const pl_topology *t, int n, const int *expected)
+{
+    int cpus[MAX_CPUS];
+    pl_topology_place(t, n, cpus);
+    for (int i = 0; i < n; i++)
+        cr_assert_eq(cpus[i], expected[i], "thread %d of %d on processor %d instead of %d", i, n, cpus[i], expected[i]);
+}
+
+/* expected[i] = first + i for n threads from thread `from` on. */
+static void run_of(int *expected, int from, int n, int first)
+{
+    for (int i = 0; i < n; i++)
+        expected[from + i] = first + i;
+}
+
+Test(topology, virtual_machine)
+{
+    pl_topology *t = recorded("vm-2.xml");
+    has(t, 2, 2, 1, 4);
+    placed(t, 5, (int[]){0, 1, 0, 1, 0});
+    cr_assert_eq(pl_topology_cache_bytes(t, 2), 1048576);
+    cr_assert_eq(pl_topology_cache_bytes(t, 3), 16777216);
+    cr_assert_eq(pl_topology_cache_bytes(t, 4), 0);
+    cr_assert_eq(pl_topology_cache_bytes(t, 0), 0);
+    cr_assert_eq(pl_topology_cache_bytes(t, -1), 0);
+    pl_topology_close(t);
+}
+
+Test(topology, recorded_server)
+{
+    pl_topology *t = recorded("server-vm-4.xml");
+    has(t, 4, 4, 1, 13);
+    placed(t, 4, (int[]){0, 1, 2, 3});
+    cr_assert_eq(pl_topology_cache_bytes(t, 1), 49152);
+    cr_assert_eq(pl_topology_cache_bytes(t, 2), 2097152);
+    pl_topology_close(t);
+}
+
+Test(topology, desktop_uses_cores_before_second_threads)
+{
+    int expected[16];
+    pl_topology *t = recorded("desktop-8-smt.xml");
+    has(t, 8, 16, 1, 32);
+    run_of(expected, 0, 16, 0); /* second threads are numbered from 8 on */
+    placed(t, 16, expected);
+    pl_topology_close(t);
+}
+
+Test(topology, workstation_keeps_a_node_together)
+{
+    int expected[128];
+    pl_topology *t = recorded("workstation-2x16-smt.xml");
+    has(t, 32, 64, 2, 256);
+    run_of(expected, 0, 64, 0); /* 0-15: node 0, 16-31: node 1, then the second threads */
+    run_of(expected, 64, 64, 0);
+    placed(t, 16, expected);
+    placed(t, 128, expected);
+    pl_topology_close(t);
+}
+
+Test(topology, hybrid_starts_with_fast_cores)
+{
+    int expected[24];
+    pl_topology *t = recorded("hybrid-8p8e.xml");
+    has(t, 16, 24, 1, 32);
+    for (int i = 0; i < 8; i++) {
+        expected[i] = 2 * i;          /* first threads of the fast cores */
+        expected[8 + i] = 16 + i;     /* the sparing cores */
+        expected[16 + i] = 2 * i + 1; /* second threads of the fast cores */
+    }
+    placed(t, 24, expected);
+    pl_topology_close(t);
+}
+
+Test(topology, hybrid_with_mixed_numbering)
+{
+    pl_topology *t = recorded("hybrid-4p8e-mixed.xml");
+    has(t, 12, 12, 1, 32);
+    placed(t, 12, (int[]){0, 1, 6, 7, 2, 3, 4, 5, 8, 9, 10, 11});
+    pl_topology_close(t);
+}
+
+Test(topology, this_machine)
+{
+    cpu_set_t allowed;
+    pl_topology *t;
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    cr_assert_eq(pl_topology_open(NULL, &t, NULL), PL_OK);
+    cr_assert_eq(pl_topology_processors(t), CPU_COUNT(&allowed));
+    cr_assert_gt(pl_topology_memory_bytes(t), 0);
+    pl_topology_close(t);
+}
+
+/* The exit status of a process that may use one processor only: 0 when it sees just that one. */
+static int look_from(int cpu)
+{
+    cpu_set_t one;
+    pl_topology *t;
+    int cpus[2];
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    if (sched_setaffinity(0, sizeof one, &one) != 0 || pl_topology_open(NULL, &t, NULL) != PL_OK)
+        return 2;
+    pl_topology_place(t, 2, cpus);
+    bool ok = pl_topology_processors(t) == 1 && pl_topology_cores(t) == 1 && cpus[0] == cpu && cpus[1] == cpu;
+    pl_topology_close(t);
+    return ok ? 0 : 1;
+}
+
+Test(topology, only_what_this_process_may_use)
+{
+    cpu_set_t allowed;
+    int cpu = CPU_SETSIZE - 1, status;
+    cr_assert_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    while (!CPU_ISSET(cpu, &allowed))
+        cpu--;
+    pid_t child = fork();
+    if (child == 0)
+        _exit(look_from(cpu));
+    cr_assert_eq(waitpid(child, &status, 0), child);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
+}
+
+Test(topology, bad_files)
+{
+    pl_topology *t = NULL;
+    pl_error err;
+    cr_assert_eq(pl_topology_open("/nonexistent/machine.xml", &t, &err), PL_ERR_IO);
+    cr_assert_not_null(strstr(err.message, "/nonexistent/machine.xml"), "%s", err.message);
+    cr_assert_neq(pl_topology_open(PL_TEST_DATA "/topology/README.md", &t, &err), PL_OK);
+    cr_assert_not_null(strstr(err.message, "README.md"), "%s", err.message);
+    cr_assert_null(t);
+    pl_topology_close(NULL);
+}
