@@ -32,8 +32,9 @@ typedef struct bench {
     pl_backend *backend;
     const char *isa;
     double read_bytes_per_s;
-    float *data[8];  /* each MAX_ROWS * FFN values; 0 is filled from 6 for each run, in-place ops would drive it to zero */
-    float *k, *v;    /* CONTEXT tokens */
+    float
+        *data[8]; /* each MAX_ROWS * FFN values; 0 is filled from 6 for each run, in-place ops would drive it to zero */
+    float *k, *v; /* CONTEXT tokens */
     int32_t *table;
     int32_t slot[MAX_ROWS], position[MAX_ROWS], sequence[MAX_ROWS], width[MAX_ROWS], layers[MAX_ROWS];
     pl_rows rows;
@@ -68,8 +69,8 @@ static double median_seconds(bench *b, bench_fn fn)
 static void report(bench *b, const char *op, bench_fn fn, double bytes, double flops)
 {
     double s = median_seconds(b, fn);
-    printf("%s,%s,%d,%d,%.1f,%.3f,%.1f,%.2f,", op, b->isa, b->rows.n, b->context, 1e6 * s, 1e-6 * bytes, 1e-9 * bytes / s,
-           bytes / s / b->read_bytes_per_s);
+    printf("%s,%s,%d,%d,%.1f,%.3f,%.1f,%.2f,", op, b->isa, b->rows.n, b->context, 1e6 * s, 1e-6 * bytes,
+           1e-9 * bytes / s, bytes / s / b->read_bytes_per_s);
     if (flops > 0)
         printf("%.1f", 1e-9 * flops / s);
     printf("\n");
@@ -102,8 +103,8 @@ static void run_match_rms(bench *b)
 static void run_altup_predict(bench *b)
 {
     pl_altup a = altup(b);
-    b->backend->ops->altup_predict(b->backend->stream, streams(b->data[0]), b->data[1], streams(b->data[2]), &b->rows, &a,
-                                   b->data[7], EPS);
+    b->backend->ops->altup_predict(b->backend->stream, streams(b->data[0]), b->data[1], streams(b->data[2]), &b->rows,
+                                   &a, b->data[7], EPS);
 }
 
 static void run_altup_correct(bench *b)
@@ -116,8 +117,8 @@ static void run_altup_correct(bench *b)
 static void run_attn_residual(bench *b)
 {
     const float *w = b->data[7];
-    b->backend->ops->attn_residual(b->backend->stream, b->data[0], b->data[1], b->data[2], b->data[3], b->data[4], b->data[5],
-                                   w, w + HIDDEN, w + 2 * HIDDEN, b->rows.n, HIDDEN, EPS);
+    b->backend->ops->attn_residual(b->backend->stream, b->data[0], b->data[1], b->data[2], b->data[3], b->data[4],
+                                   b->data[5], w, w + HIDDEN, w + 2 * HIDDEN, b->rows.n, HIDDEN, EPS);
 }
 
 static void run_ffn_act(bench *b)
@@ -127,8 +128,8 @@ static void run_ffn_act(bench *b)
 
 static void run_ple_combine(bench *b)
 {
-    b->backend->ops->ple_combine(b->backend->stream, b->data[0], b->data[1], LAYERS * PLE, b->data[7], b->rows.n, b->layers,
-                                 PLE, 0.0220970869f, 16.0f, EPS);
+    b->backend->ops->ple_combine(b->backend->stream, b->data[0], b->data[1], LAYERS * PLE, b->data[7], b->rows.n,
+                                 b->layers, PLE, 0.0220970869f, 16.0f, EPS);
 }
 
 static void run_ple_gate(bench *b)
@@ -160,8 +161,8 @@ static void run_rope_table(bench *b)
 static void run_qkv_store(bench *b)
 {
     pl_kv_layer layer = kv(b);
-    b->backend->ops->qkv_store(b->backend->stream, b->data[0], b->data[1], b->data[2], &layer, &b->rows, heads, b->data[7],
-                               b->data[7], b->data[3], EPS);
+    b->backend->ops->qkv_store(b->backend->stream, b->data[0], b->data[1], b->data[2], &layer, &b->rows, heads,
+                               b->data[7], b->data[7], b->data[3], EPS);
 }
 
 /* Each run reads another sequence, so that short ones do not stay in the cache. */
@@ -226,7 +227,8 @@ static void bench_attention(bench *b, int rows, int context, int window)
     b->window = window;
     double keys = window && window + rows < context ? window + rows - 1 : context;
     double bytes = 8.0 * heads.kv_heads * heads.dim * keys + 8.0 * rows * heads.heads * heads.dim;
-    report(b, window ? "attention-window" : "attention", run_attention, bytes, 4.0 * heads.heads * heads.dim * keys_seen(b));
+    report(b, window ? "attention-window" : "attention", run_attention, bytes,
+           4.0 * heads.heads * heads.dim * keys_seen(b));
 }
 
 typedef struct bench_case {
@@ -244,7 +246,7 @@ static const bench_case cases[] = {
     {"attn_residual", run_attn_residual, 32.0 * HIDDEN, MAX_ROWS, 0},
     {"ffn_act-dense", run_ffn_act, 12.0 * FFN, MAX_ROWS, -__builtin_inff()},
     {"ffn_act-sparse", run_ffn_act, 12.0 * FFN, MAX_ROWS, 0.5f}, /* of uniform values a third passes */
-    {"ple_combine", run_ple_combine, 12.0 * LAYERS * PLE, MAX_ROWS, 0},
+    {"ple_combine", run_ple_combine, 12.0 * LAYERS *PLE, MAX_ROWS, 0},
     {"ple_gate", run_ple_gate, 12.0 * PLE, MAX_ROWS, 0},
     {"ple_add", run_ple_add, 32.0 * HIDDEN, MAX_ROWS, 0},
     {"output_norm", run_output_norm, 24.0 * HIDDEN, MAX_ROWS, 0},

@@ -43,7 +43,7 @@ stage_gcc() { build check && tests check; }
 stage_clang() { build clang; }
 stage_asan() { build asan && tests asan; }
 stage_tsan() { build tsan threaded_tests && tests tsan -L threads; }
-stage_fuzz() { build fuzz && .ci/fuzz_smoke.sh 5 build/fuzz; }
+stage_fuzz() { build fuzz fuzz_targets && .ci/fuzz_smoke.sh 5 build/fuzz; }
 stage_tidy() { cmake --preset clang && .ci/tidy.sh build/clang; }
 stage_demo() { tools/demo.sh 'What is the capital of France?' | tee /dev/stderr | grep -q Paris; }
 

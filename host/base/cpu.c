@@ -60,13 +60,9 @@ static cpuid_words cpuid(unsigned leaf, unsigned subleaf)
     return w;
 }
 
-static unsigned saved_registers(unsigned leaf1_c)
+__attribute__((target("xsave"))) static unsigned saved_registers(unsigned leaf1_c)
 {
-    if (!(leaf1_c & bit_OSXSAVE))
-        return 0;
-    unsigned low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
+    return leaf1_c & bit_OSXSAVE ? (unsigned)__builtin_ia32_xgetbv(0) : 0;
 }
 
 static bool has(unsigned word, unsigned bits)

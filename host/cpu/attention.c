@@ -110,7 +110,8 @@ static void score_page(const block *b, int first, int n, key_range keys, int32_t
     for (int i = 0; i < n * group; i++)
         score[i] = b->score[first * group + i] + (keys.from - base);
     PL_ISA_NAME(pl_attention_scores)
-    (b->q + first * group, n * group, b->job->kv->k + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim, score);
+    (b->q + first * group, n * group, b->job->kv->k + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim,
+     score);
 }
 
 static void value_page(const block *b, int first, int n, key_range keys, int32_t base)
@@ -286,7 +287,8 @@ static void whole_blocks(void *ctx, int64_t begin, int64_t end, int thread)
 /* Where part s of a row begins, counted from the first segment that the row sees. */
 static float *partial_at(const attention_job *j, int64_t r, int head, int s)
 {
-    return j->partial + ((r * j->heads.kv_heads + head) * j->segments + s) * j->group * pl_attention_part_floats(j->heads);
+    return j->partial +
+           ((r * j->heads.kv_heads + head) * j->segments + s) * j->group * pl_attention_part_floats(j->heads);
 }
 
 static void split_segment(block *b, int s)
@@ -357,7 +359,8 @@ static int block_rows(const pl_stream *s, int n, pl_heads heads, bool split)
     return rows > 1 ? (int)rows : 1;
 }
 
-static void attention(pl_stream *s, float *out, const float *q, const pl_kv_layer *kv, const pl_rows *rows, pl_heads heads, int window)
+static void attention(pl_stream *s, float *out, const float *q, const pl_kv_layer *kv, const pl_rows *rows,
+                      pl_heads heads, int window)
 {
     attention_job job = {.out = out, .q = q, .kv = kv, .rows = rows, .heads = heads, .window = window};
     job.group = heads.heads / heads.kv_heads;

@@ -6,6 +6,10 @@
 #include "host/cpu/isa.h"
 #include "host/cpu/vec.h"
 
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define WIDTH 16
 #define TILE_Q 4
@@ -38,6 +42,18 @@ static inline __attribute__((always_inline)) void store(float *p, piece v)
     memcpy(p, &v, sizeof v);
 }
 
+/* a * b + c, in one rounding where there is an instruction for it. */
+static inline __attribute__((always_inline)) piece multiply_add(piece a, piece b, piece c)
+{
+#if WIDTH == 16
+    return (piece)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif WIDTH == 8
+    return (piece)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
 /* The same tree as vec_sum(). */
 static inline __attribute__((always_inline)) float lanes_sum(const piece s[PIECES])
 {
@@ -68,14 +84,15 @@ static inline __attribute__((always_inline)) void tile_step(piece sum[TILE_Q][TI
         for (int h = 0; h < tile_q; h++) {
             piece query = load(q[h] + i + p * WIDTH);
             for (int t = 0; t < tile_k; t++)
-                sum[h][t][p] += query * key[t];
+                sum[h][t][p] = multiply_add(query, key[t], sum[h][t][p]);
         }
     }
 }
 
 /* The last dim % 16 values, filled up with zeros. */
 static inline __attribute__((always_inline)) void tile_rest(piece sum[TILE_Q][TILE_K][PIECES], const float *const *q,
-                                                            const float *const *k, int i, int rest, int tile_q, int tile_k)
+                                                            const float *const *k, int i, int rest, int tile_q,
+                                                            int tile_k)
 {
     float room[TILE_Q + TILE_K][PL_LANES] = {{0}};
     const float *from_q[TILE_Q], *from_k[TILE_K];
@@ -86,8 +103,8 @@ static inline __attribute__((always_inline)) void tile_rest(piece sum[TILE_Q][TI
     tile_step(sum, from_q, from_k, 0, tile_q, tile_k);
 }
 
-static inline __attribute__((always_inline)) void score_tile(const float *const *q, const float *k, int dim, float *const *score,
-                                                             int at, int tile_q, int tile_k)
+static inline __attribute__((always_inline)) void score_tile(const float *const *q, const float *k, int dim,
+                                                             float *const *score, int at, int tile_q, int tile_k)
 {
     piece sum[TILE_Q][TILE_K][PIECES] = {{{{0}}}};
     const float *key[TILE_K];
@@ -103,7 +120,8 @@ static inline __attribute__((always_inline)) void score_tile(const float *const 
             score[h][at + t] = lanes_sum(sum[h][t]);
 }
 
-void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim, float *const *score)
+void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
+                                      float *const *score)
 {
     int t = 0;
     for (; t + TILE_K <= n_k; t += TILE_K) {
@@ -121,8 +139,8 @@ void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const floa
 #define VALUE_Q 4
 
 /* `strip` vectors of the result for tile_q heads. */
-static inline __attribute__((always_inline)) void value_tile(const float *const *weight, const float *v, int n_v, int dim,
-                                                             float *const *acc, int at, int tile_q, int strip)
+static inline __attribute__((always_inline)) void value_tile(const float *const *weight, const float *v, int n_v,
+                                                             int dim, float *const *acc, int at, int tile_q, int strip)
 {
     piece sum[VALUE_Q][STRIP];
     for (int h = 0; h < tile_q; h++)
@@ -133,7 +151,7 @@ static inline __attribute__((always_inline)) void value_tile(const float *const 
         for (int s = 0; s < strip; s++) {
             piece part = load(value + s * WIDTH);
             for (int h = 0; h < tile_q; h++)
-                sum[h][s] += weight[h][t] * part;
+                sum[h][s] = multiply_add((piece){0} + weight[h][t], part, sum[h][s]);
         }
     }
     for (int h = 0; h < tile_q; h++)
@@ -141,7 +159,7 @@ static inline __attribute__((always_inline)) void value_tile(const float *const 
             store(acc[h] + at + s * WIDTH, sum[h][s]);
 }
 
-/* Fewer values than a vector has. As a scalar loop it would be the compiler's choice what to fuse. */
+/* Fewer values than a vector has. */
 static void value_rest(const float *weight, const float *v, int n_v, int dim, float *acc, int at)
 {
     size_t bytes = (size_t)(dim - at) * sizeof(float);
@@ -149,14 +167,23 @@ static void value_rest(const float *weight, const float *v, int n_v, int dim, fl
     memcpy(&sum, acc + at, bytes);
     for (int t = 0; t < n_v; t++) {
         memcpy(&part, v + (int64_t)t * dim + at, bytes);
-        sum += weight[t] * part;
+        sum = multiply_add((piece){0} + weight[t], part, sum);
     }
     memcpy(acc + at, &sum, bytes);
 }
 
-void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const float *v, int n_v, int dim, float *const *acc)
+/* Asks for the whole page of values: a strip at a time it would come from memory in small pieces. */
+static void fetch(const float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        __builtin_prefetch(v + i, 0, 2);
+}
+
+void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const float *v, int n_v, int dim,
+                                      float *const *acc)
 {
     int i = 0;
+    fetch(v, (int64_t)n_v * dim);
     for (; i + STRIP * WIDTH <= dim; i += STRIP * WIDTH) {
         int h = 0;
         for (; h + VALUE_Q <= n_q; h += VALUE_Q)

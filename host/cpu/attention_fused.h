@@ -1,14 +1,15 @@
-/* Attention's two inner loops, in a file of their own that is compiled with multiplication and addition fused
- * where the instruction set has it (AVX2 level and above). Each product there goes into exactly one sum, so that
- * the compiler has no choice what to fuse: levels that have it agree to the bit, whatever the tiling. */
+/* Attention's two inner loops, with multiplication and addition fused where the instruction set has it (AVX2 and
+ * above). Explicitly, not by letting the compiler contract: those levels agree to the bit, whatever the tiling. */
 #ifndef PL_CPU_ATTENTION_FUSED_H
 #define PL_CPU_ATTENTION_FUSED_H
 
 #define PL_ATTENTION_FUSED(isa)                                                                                        \
     /* score[h][t] = q[h] . key t, for keys one after another; sixteen lanes and a tree of halves (see vec.h) */       \
-    void pl_attention_scores_##isa(const float *const *q, int n_q, const float *k, int n_k, int dim, float *const *score); \
+    void pl_attention_scores_##isa(const float *const *q, int n_q, const float *k, int n_k, int dim,                   \
+                                   float *const *score);                                                               \
     /* acc[h] += sum_t weight[h][t] * value t, t ascending */                                                          \
-    void pl_attention_values_##isa(const float *const *weight, int n_q, const float *v, int n_v, int dim, float *const *acc);
+    void pl_attention_values_##isa(const float *const *weight, int n_q, const float *v, int n_v, int dim,              \
+                                   float *const *acc);
 
 PL_ATTENTION_FUSED(base)
 PL_ATTENTION_FUSED(avx2)

@@ -11,10 +11,10 @@
 
 #include <string.h>
 
-#define BLOCK_ROWS 256     /* rows whose sums and terms fit the second-level cache beside the weights */
+#define BLOCK_ROWS 256 /* rows whose sums and terms fit the second-level cache beside the weights */
 #define PIECE_PANELS PL_DIRECT_PANELS
-#define LONG_PIECE_PANELS 64
-#define PIECE_OUTPUTS 48   /* plain types, many rows */
+#define LONG_PIECE_PANELS 16
+#define PIECE_OUTPUTS 48 /* plain types, many rows */
 #define PIECE_OUTPUTS_FEW 8
 
 _Static_assert(PL_SPAN == PL_ACT_SPAN && PL_GROUP == PL_ACT_BLOCK, "weights and activations are cut alike");
@@ -130,11 +130,12 @@ static void multiply_span(panel_piece *p, int64_t span)
     for (int i = 0; i < p->n_panels && n > 0; i++)
         p->kernels->unpack(p->job->w->type, span_at(p, i, span), row_groups(p, 0, span), &p->codes[i]);
     for (int r = 0; r < n;) {
-        int groups = row_groups(p, r, span), run = 1;
-        while (run < PL_TILE_ROWS && r + run < n && row_groups(p, r + run, span) == groups)
+        int groups = row_groups(p, r, span), run = 1, tiles = (n - r + PL_TILE_ROWS - 1) / PL_TILE_ROWS;
+        int most = (n - r + tiles - 1) / tiles; /* 8 rows: twice 4, not 6 and 2 */
+        while (run < most && row_groups(p, r + run, span) == groups)
             run++;
         pl_tile_rows rows = rows_at(p, r, run, span);
-        p->kernels->tile(p->type.kind, p->codes, p->n_panels, groups, &rows, p->acc[0][r], BLOCK_ROWS);
+        p->kernels->tile(p->job->w->type, p->codes, p->n_panels, groups, &rows, p->acc[0][r], BLOCK_ROWS);
         r += run;
     }
 }
@@ -231,7 +232,7 @@ static int64_t piece_rows(const pl_matmul *j, int threads)
     if (!j->w->packed)
         return j->n_rows == 1 ? PIECE_OUTPUTS_FEW : smaller(PIECE_OUTPUTS, (share + 7) / 8 * 8);
     int64_t panels = pl_panel_count(share);
-    return PL_PANEL_ROWS * (panels >= 1 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(PIECE_PANELS, panels));
+    return PL_PANEL_ROWS * (panels >= 8 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(PIECE_PANELS, panels));
 }
 
 static int64_t piece_count(const pl_matmul *j, int threads)
@@ -289,8 +290,8 @@ static void quantize_part(const quantize_call *call, int64_t row, int64_t part)
     int64_t spans = (x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS, end = smaller(spans, (part + 1) * PART_SPANS);
     for (int64_t span = part * PART_SPANS; span < end; span++) {
         int64_t ld, at = act_at(x, row, span, &ld), col = span * PL_SPAN;
-        call->kernels->quantize_row(x->f32 + row * x->ld + col, smaller(x->cols - col, PL_SPAN), x->hi_lo + at * 2 * PL_ACT_BLOCK,
-                                    x->scale + at, x->sum + 2 * at);
+        call->kernels->quantize_row(x->f32 + row * x->ld + col, smaller(x->cols - col, PL_SPAN),
+                                    x->hi_lo + at * 2 * PL_ACT_BLOCK, x->scale + at, x->sum + 2 * at);
     }
 }
 
@@ -312,9 +313,10 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 
 /* ---- selection ---- */
 
-#define KERNELS(isa, title)                                                                                            \
-    static const pl_tile_kernels tiles_##isa = {pl_unpack_##isa, pl_tile_##isa, pl_direct_##isa, pl_dot_##isa,         \
-                                                pl_quantize_row_##isa};                                                \
+/* isa's kernels for block types, those of `other` for the rest. */
+#define KERNELS(isa, other, title)                                                                                     \
+    static const pl_tile_kernels tiles_##isa = {pl_unpack_##isa, pl_tile_##isa, pl_direct_##isa, pl_dot_##other,       \
+                                                pl_quantize_row_##other};                                              \
     static void matmul_##isa(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                         \
     {                                                                                                                  \
         matmul_run(&tiles_##isa, pool, jobs, n_jobs);                                                                  \
@@ -325,9 +327,11 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
     }                                                                                                                  \
     static const pl_matmul_kernels kernels_##isa = {title, quantize_##isa, matmul_##isa};
 
-KERNELS(base, "plain C")
+KERNELS(base, base, "plain C")
 #if defined(__x86_64__)
-KERNELS(avx512, "AVX-512 VNNI")
+KERNELS(avx2, avx2, "AVX2")
+KERNELS(avxvnni, avx2, "AVX-VNNI")
+KERNELS(avx512, avx512, "AVX-512 VNNI")
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)
@@ -335,6 +339,10 @@ const pl_matmul_kernels *pl_matmul_select(unsigned features)
 #if defined(__x86_64__)
     if (features & PL_CPU_AVX512_VNNI)
         return &kernels_avx512;
+    if (features & PL_CPU_AVX_VNNI)
+        return &kernels_avxvnni;
+    if (features & PL_CPU_AVX2)
+        return &kernels_avx2;
 #endif
     (void)features;
     return &kernels_base;

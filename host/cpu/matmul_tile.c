@@ -92,28 +92,30 @@ static float add_group(pl_panel_kind kind, const pl_span_codes *w, int g, int n,
     return kind == PL_PANEL_MIN ? fmaf(w->m[g][n], terms->shift[g], acc) : acc;
 }
 
-void pl_tile_base(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+void pl_tile_base(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
                   int64_t acc_ld)
 {
+    pl_panel_kind kind = pl_panel_describe(type).kind;
     for (int p = 0; p < n_panels; p++) {
         for (int r = 0; r < rows->n; r++) {
             float *a = acc + (p * acc_ld + r) * PL_PANEL_ROWS;
             for (int g = 0; g < groups; g++) {
                 int64_t at = r * rows->ld + g;
                 for (int n = 0; n < PL_PANEL_ROWS; n++)
-                    a[n] = add_group(kind, w + p, g, n, rows->hi_lo + 2 * PL_GROUP * at, rows->scale[at], rows->terms + r, a[n]);
+                    a[n] = add_group(kind, w + p, g, n, rows->hi_lo + 2 * PL_GROUP * at, rows->scale[at],
+                                     rows->terms + r, a[n]);
             }
         }
     }
 }
 
-void pl_direct_base(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *acc)
+void pl_direct_base(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                    float *acc)
 {
-    pl_panel_kind kind = pl_panel_describe(type).kind;
     for (int p = 0; p < n_panels; p++) {
         pl_span_codes codes;
         pl_unpack_base(type, span[p], groups, &codes);
-        pl_tile_base(kind, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
+        pl_tile_base(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
     }
 }
 
@@ -142,8 +144,8 @@ static float dot_one(pl_dtype type, const char *w, const float *x, int64_t k)
     return lane[0];
 }
 
-void pl_dot_base(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k, float *out,
-                 int64_t out_ld)
+void pl_dot_base(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k,
+                 float *out, int64_t out_ld)
 {
     for (int i = 0; i < n_x; i++)
         for (int n = 0; n < n_w; n++)

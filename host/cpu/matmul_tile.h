@@ -42,25 +42,26 @@ typedef struct pl_tile_kernels {
 
     /* Adds `groups` groups of w[0..n_panels) times rows to acc: 16 values for panel p and row r at
      * acc + (p * acc_ld + r) * 16. rows->n <= PL_TILE_ROWS. */
-    void (*tile)(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+    void (*tile)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
                  int64_t acc_ld);
 
     /* The same for one row, from packed spans: n_panels <= PL_DIRECT_PANELS, acc: [n_panels][16]. */
-    void (*direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *acc);
+    void (*direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                   float *acc);
 
     /* out[i * out_ld + n] = w[n] . x[i] over k columns; w: n_w rows of a plain type, w_ld bytes apart. */
-    void (*dot)(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k, float *out,
-                int64_t out_ld);
+    void (*dot)(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k,
+                float *out, int64_t out_ld);
 
     void (*quantize_row)(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);
 } pl_tile_kernels;
 
 #define PL_TILE_FUNCTIONS(isa)                                                                                         \
     void pl_unpack_##isa(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);                          \
-    void pl_tile_##isa(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, \
+    void pl_tile_##isa(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,      \
                        float *acc, int64_t acc_ld);                                                                    \
-    void pl_direct_##isa(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, \
-                         float *acc);                                                                                  \
+    void pl_direct_##isa(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,                          \
+                         const pl_tile_rows *rows, float *acc);                                                        \
     void pl_dot_##isa(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x,       \
                       int64_t k, float *out, int64_t out_ld);                                                          \
     void pl_quantize_row_##isa(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);

@@ -168,8 +168,8 @@ void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_co
 /* ---- many rows ---- */
 
 /* sum[p][r] += chunks [begin, end) of group g times the rows' bytes x, which start `plane` bytes into the group. */
-INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, int begin, int end, const int8_t *x, int64_t row_bytes,
-                       __m512i sum[PAIR][PL_TILE_ROWS])
+INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, int begin, int end, const int8_t *x,
+                       int64_t row_bytes, __m512i sum[PAIR][PL_TILE_ROWS])
 {
     for (int c = begin; c < end; c++) {
         __m512i v[PAIR];
@@ -184,29 +184,45 @@ INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, 
     }
 }
 
-/* Half h of group g, or all of it. */
-INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h, const pl_tile_rows *rows,
-                     __m512 acc[PAIR][PL_TILE_ROWS])
+/* sum = 128 * (hi plane) + lo plane + start, for half h of group g or all of it. Many rows: one plane after the
+ * other in the same register; few rows: both at once, or latency would leave the units idle. */
+INLINE void add_planes(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h,
+                       const pl_tile_rows *rows, __m512i sum[PAIR][PL_TILE_ROWS])
 {
     int begin = 4 * h, end = kind == PL_PANEL_HALVES ? begin + 4 : 8;
     int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    int few = n_rows <= 3;
     const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
     int64_t row_bytes = rows->ld * 2 * PL_GROUP;
-    __m512i sum[PAIR][PL_TILE_ROWS];
+    __m512i lo[PAIR][PL_TILE_ROWS];
 #pragma GCC unroll 6
-    for (int r = 0; r < n_rows; r++)
-        for (int p = 0; p < n_panels; p++)
+    for (int r = 0; r < n_rows; r++) {
+        for (int p = 0; p < n_panels; p++) {
             sum[p][r] = _mm512_setzero_si512();
+            lo[p][r] = kind == PL_PANEL_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(rows->terms[r].start[at]);
+        }
+    }
+    if (few)
+        add_chunks(n_panels, n_rows, w, g, begin, end, x + PL_GROUP, row_bytes, lo);
     add_chunks(n_panels, n_rows, w, g, begin, end, x, row_bytes, sum);
 #pragma GCC unroll 6
     for (int r = 0; r < n_rows; r++) {
         for (int p = 0; p < n_panels; p++) {
             sum[p][r] = _mm512_slli_epi32(sum[p][r], 7);
-            if (kind != PL_PANEL_MIN)
-                sum[p][r] = _mm512_add_epi32(sum[p][r], _mm512_set1_epi32(rows->terms[r].start[at]));
+            if (few || kind != PL_PANEL_MIN)
+                sum[p][r] = _mm512_add_epi32(sum[p][r], lo[p][r]);
         }
     }
-    add_chunks(n_panels, n_rows, w, g, begin, end, x + PL_GROUP, row_bytes, sum);
+    if (!few)
+        add_chunks(n_panels, n_rows, w, g, begin, end, x + PL_GROUP, row_bytes, sum);
+}
+
+INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h,
+                     const pl_tile_rows *rows, __m512 acc[PAIR][PL_TILE_ROWS])
+{
+    int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    __m512i sum[PAIR][PL_TILE_ROWS];
+    add_planes(kind, n_panels, n_rows, w, g, h, rows, sum);
 #pragma GCC unroll 6
     for (int r = 0; r < n_rows; r++) {
         __m512 scale = _mm512_set1_ps(rows->scale[r * rows->ld + g]);
@@ -214,13 +230,14 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span
             __m512 d = _mm512_mul_ps(_mm512_load_ps(w[p].d[at]), scale);
             acc[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[p][r]), d, acc[p][r]);
             if (kind == PL_PANEL_MIN)
-                acc[p][r] = _mm512_fmadd_ps(_mm512_load_ps(w[p].m[g]), _mm512_set1_ps(rows->terms[r].shift[g]), acc[p][r]);
+                acc[p][r] = _mm512_fmadd_ps(_mm512_load_ps(w[p].m[g]), _mm512_set1_ps(rows->terms[r].shift[g]),
+                                            acc[p][r]);
         }
     }
 }
 
-INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int groups, const pl_tile_rows *rows,
-                 float *out, int64_t out_ld)
+INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int groups,
+                 const pl_tile_rows *rows, float *out, int64_t out_ld)
 {
     __m512 acc[PAIR][PL_TILE_ROWS];
 #pragma GCC unroll 6
@@ -238,8 +255,8 @@ INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_cod
             _mm512_storeu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS, acc[p][r]);
 }
 
-INLINE void tile_of_kind(pl_panel_kind kind, int n_panels, const pl_span_codes *w, int groups, const pl_tile_rows *rows, float *acc,
-                         int64_t acc_ld)
+INLINE void tile_of_kind(pl_panel_kind kind, int n_panels, const pl_span_codes *w, int groups, const pl_tile_rows *rows,
+                         float *acc, int64_t acc_ld)
 {
     switch (rows->n) {
     case 1: tile(kind, n_panels, 1, w, groups, rows, acc, acc_ld); break;
@@ -251,9 +268,10 @@ INLINE void tile_of_kind(pl_panel_kind kind, int n_panels, const pl_span_codes *
     }
 }
 
-void pl_tile_avx512(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
-                    int64_t acc_ld)
+void pl_tile_avx512(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,
+                    float *acc, int64_t acc_ld)
 {
+    pl_panel_kind kind = pl_panel_describe(type).kind;
     for (; n_panels >= 2; n_panels -= 2, w += 2, acc += 2 * acc_ld * PL_PANEL_ROWS) {
         switch (kind) {
         case PL_PANEL_OFFSET: tile_of_kind(PL_PANEL_OFFSET, 2, w, groups, rows, acc, acc_ld); break;
@@ -272,7 +290,7 @@ void pl_tile_avx512(pl_panel_kind kind, const pl_span_codes *w, int n_panels, in
 
 /* ---- one row ---- */
 
-/* Chunks [4 h, end) as f32. */
+/* start + chunks [begin, end), as f32. */
 INLINE __m512 direct_sum(const __m512i q[8], const int8_t *x, int begin, int end, int32_t start)
 {
     __m512i hi = _mm512_setzero_si512(), lo = _mm512_set1_epi32(start);
@@ -283,7 +301,8 @@ INLINE __m512 direct_sum(const __m512i q[8], const int8_t *x, int begin, int end
     return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo));
 }
 
-INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales common, const pl_tile_rows *rows, __m512 acc)
+INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales common, const pl_tile_rows *rows,
+                           __m512 acc)
 {
     pl_panel_type t = pl_panel_describe(type);
     const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
@@ -293,7 +312,8 @@ INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales com
     load_codes(type, span + t.head_bytes + g * t.group_bytes, q);
     if (t.kind == PL_PANEL_HALVES) {
         acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 4, rows->terms->start[2 * g]), _mm512_mul_ps(s.d[0], scale), acc);
-        return _mm512_fmadd_ps(direct_sum(q, x, 4, 8, rows->terms->start[2 * g + 1]), _mm512_mul_ps(s.d[1], scale), acc);
+        return _mm512_fmadd_ps(direct_sum(q, x, 4, 8, rows->terms->start[2 * g + 1]), _mm512_mul_ps(s.d[1], scale),
+                               acc);
     }
     int32_t start = t.kind == PL_PANEL_OFFSET ? rows->terms->start[g] : 0;
     acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 8, start), _mm512_mul_ps(s.d[0], scale), acc);
@@ -318,7 +338,8 @@ INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, c
         _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc[p]);
 }
 
-INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *out)
+INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                   float *out)
 {
     if (n_panels == PL_DIRECT_PANELS) {
         direct_four(type, span, groups, rows, out);
@@ -333,7 +354,8 @@ INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int 
     }
 }
 
-void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows, float *acc)
+void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                      float *acc)
 {
     switch (type) {
     case PL_Q4_0: direct(PL_Q4_0, span, n_panels, groups, rows, acc); break;

@@ -9,8 +9,8 @@
 /* What a block says about one group of 32 columns. */
 typedef struct group_codes {
     uint8_t code[PL_GROUP];
-    uint16_t d, m;    /* f16 bits; m: minimum's scale, where the type has one */
-    int scale[2];     /* K-quants: of the group, or of its halves */
+    uint16_t d, m; /* f16 bits; m: minimum's scale, where the type has one */
+    int scale[2];  /* K-quants: of the group, or of its halves */
     int minimum;
 } group_codes;
 
@@ -340,7 +340,11 @@ size_t pl_pack_bytes(const pl_tensor *t)
 
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
 {
-    *out = (pl_weight){.name = t->name, .data = t->data, .rows = t->rows, .cols = t->cols, .type = t->type,
+    *out = (pl_weight){.name = t->name,
+                       .data = t->data,
+                       .rows = t->rows,
+                       .cols = t->cols,
+                       .type = t->type,
                        .bytes = (size_t)t->rows * pl_tensor_row_bytes(t)};
     size_t bytes = pl_pack_bytes(t);
     if (bytes == 0)
@@ -350,7 +354,8 @@ pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, 
     pl_pool_for(pool, pl_panel_count(t->rows), 4, pack_panels, &job);
     int64_t bad = atomic_load(&job.bad_row);
     if (bad < t->rows)
-        return pl_fail(err, PL_ERR_FORMAT, "tensor %s, row %lld: a block's scale is not finite", t->name, (long long)bad);
+        return pl_fail(err, PL_ERR_FORMAT, "tensor %s, row %lld: a block's scale is not finite", t->name,
+                       (long long)bad);
     out->data = dst;
     out->packed = true;
     out->bytes = bytes;

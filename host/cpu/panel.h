@@ -15,15 +15,15 @@
  *             Q4_K Q5_K        f16 d [16], dmin [16]; u8 scale [8][16], minimum [8][16]
  *             Q6_K             f16 d [16]; i8 scale [16][16]; 32 bytes unused
  *
- * Codes are unsigned: a value is d * (code - offset), or d * code + m. Sizes are within 1.5 % of the file's. */
+ * Codes are unsigned: a value is d * (code - offset), or d * code + m. A panel is at most 3 % larger than its rows in the file. */
 #ifndef PL_CPU_PANEL_H
 #define PL_CPU_PANEL_H
 
 #include "quant/blocks.h"
 
 #define PL_PANEL_ROWS 16
-#define PL_GROUP 32        /* columns */
-#define PL_SPAN 256        /* columns */
+#define PL_GROUP 32 /* columns */
+#define PL_SPAN 256 /* columns */
 #define PL_SPAN_GROUPS (PL_SPAN / PL_GROUP)
 #define PL_CHUNK_BYTES 64
 

@@ -2,6 +2,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <string.h>
 
 golden golden_open(const char *name)
 {
@@ -49,7 +50,7 @@ fixture fixture_open(const char *name, int threads, int batch_rows)
     fixture f = {0};
     pl_error err;
     char path[512];
-    snprintf(path, sizeof path, "%s/golden/text/%s", PL_TEST_DATA, name);
+    snprintf(path, sizeof path, "%s/%s%s", PL_TEST_DATA, strcmp(name, DEMO_MODEL) ? "golden/text/" : "", name);
     cr_assert_eq(pl_model_open(path, &f.model, &err), PL_OK, "%s", err.message);
     pl_engine_params params = {.threads = threads, .batch_rows = batch_rows, .no_pin = true};
     cr_assert_eq(pl_engine_create(f.model, &params, &f.engine, &err), PL_OK, "%s", err.message);

@@ -23,7 +23,10 @@ const pl_entry *golden_find(const golden *g, const char *name);
 const float *golden_f32(const golden *g, const char *name, int64_t *n);
 const int32_t *golden_i32(const golden *g, const char *name, int64_t *n);
 
-/* The checkpoint tests/golden/text/NAME, opened and made to run. */
+/* The bundled demo model: block-quantised, and it declares its paths. */
+#define DEMO_MODEL "../tools/demo_model/demo.gguf"
+
+/* The checkpoint golden/text/NAME, or DEMO_MODEL, opened and made to run. */
 typedef struct fixture {
     pl_model *model;
     pl_engine *engine;

@@ -20,7 +20,8 @@ typedef struct story {
     float *expected; /* [TOKENS][vocab] */
 } story;
 
-static const char *const paths[SEQUENCES] = {"e4b", GOLDEN_E2B, GOLDEN_MNM, GOLDEN_TAIL};
+static const char *const golden_paths[SEQUENCES] = {"e4b", GOLDEN_E2B, GOLDEN_MNM, GOLDEN_TAIL};
+static const char *const demo_paths[SEQUENCES] = {"e4b", "e2b", "mix", "e4b"};
 
 static void begin(story *s, const pl_engine *e, const char *path, pl_rng *rng)
 {
@@ -114,7 +115,7 @@ static void check_schedule(pl_engine *e, story *stories, uint64_t seed)
         pl_kv_close(e->kv, stories[i].id);
 }
 
-static void check_checkpoint(const char *name, int threads)
+static void check_checkpoint(const char *name, const char *const *paths, int threads)
 {
     fixture f = fixture_open(name, threads, MAX_ROWS);
     pl_session_free(f.session); /* its place is needed */
@@ -135,8 +136,14 @@ static void check_checkpoint(const char *name, int threads)
 
 Test(step, company_changes_no_bit)
 {
-    check_checkpoint("e4b", 1);
-    check_checkpoint("e4b", 3);
+    check_checkpoint("e4b", golden_paths, 1);
+    check_checkpoint("e4b", golden_paths, 3);
+}
+
+Test(step, company_changes_no_bit_of_quantised_weights)
+{
+    check_checkpoint(DEMO_MODEL, demo_paths, 1);
+    check_checkpoint(DEMO_MODEL, demo_paths, 3);
 }
 
 /* The nested path gives the bits of the checkpoint that was cut out: the same sums in the same order. */

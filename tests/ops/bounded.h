@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 #define UNIT (1.01 * 0x1p-24) /* one rounding; the hundredth covers products of errors */
-#define EXP_UNITS 2.0         /* docs/numerics.md, "exp, tanh, gelu" */
-#define TANH_UNITS 4.0
+#define EXP_UNITS 1.5         /* docs/numerics.md, "exp, tanh, gelu" */
+#define TANH_UNITS 2.5
 
 typedef struct num {
     double v, e;

@@ -98,8 +98,8 @@ static void expect_bounds(const op_case *c, const char *name)
         for (int64_t i = 0; i < c->out[o].n; i++) {
             num want = c->out[o].want[i];
             double off = fabs(c->out[o].now[i] - want.v);
-            cr_assert(off <= want.e + 0x1p-149, "%s, %s, %d rows: output %d [%lld] is %.9g, expected %.9g +- %.3g", c->what, name,
-                      c->rows, o, (long long)i, c->out[o].now[i], want.v, want.e);
+            cr_assert(off <= want.e + 0x1p-149, "%s, %s, %d rows: output %d [%lld] is %.9g, expected %.9g +- %.3g",
+                      c->what, name, c->rows, o, (long long)i, c->out[o].now[i], want.v, want.e);
         }
 }
 
@@ -164,7 +164,8 @@ void check_case(op_case *c)
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         check_not_finite(c, levels[i]);
         for (int threads = 1; threads <= 3; threads += 2)
-            check_level(c, levels[i], threads, c->fused && !(pl_cpu_features(levels[i]) & PL_CPU_AVX2) ? bits_unfused : bits);
+            check_level(c, levels[i], threads,
+                        c->fused && !(pl_cpu_features(levels[i]) & PL_CPU_AVX2) ? bits_unfused : bits);
     }
     for (int o = 0; o < c->n_outputs; o++) {
         free(bits[o]);

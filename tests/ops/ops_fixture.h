@@ -6,7 +6,7 @@
 #include "tests/ops/bounded.h"
 
 #define EPS 1e-6f
-#define ROOM 40     /* slots of a step */
+#define ROOM 40 /* slots of a step */
 #define MAX_OUTPUTS 4
 
 typedef struct op_output {

@@ -29,8 +29,9 @@ static void take(altup_case *c, const char *what, int64_t hidden, int rows)
 
 static void give(altup_case *c)
 {
-    const float *all[] = {c->altup.router_norm, c->altup.router, c->altup.predict, c->altup.correct, c->altup.scale,
-                          c->norm, c->ffn, c->streams, c->ref};
+    const float *all[] = {
+        c->altup.router_norm, c->altup.router, c->altup.predict, c->altup.correct, c->altup.scale, c->norm, c->ffn,
+        c->streams,           c->ref};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free((void *)(uintptr_t)all[i]);
     for (int o = 0; o < c->base.n_outputs; o++) {
@@ -67,7 +68,8 @@ static void run_predict(const op_case *base, pl_backend *b, int first, int n)
     pl_rows rows = rows_from(c->rows, first, n);
     pl_streams pred = {base->out[0].now + first * c->hidden, c->pred_rows, c->hidden};
     pl_streams streams = {c->streams, ROOM, c->hidden};
-    b->ops->altup_predict(b->stream, pred, base->out[1].now + first * c->hidden, streams, &rows, &c->altup, c->norm, EPS);
+    b->ops->altup_predict(b->stream, pred, base->out[1].now + first * c->hidden, streams, &rows, &c->altup, c->norm,
+                          EPS);
 }
 
 static void expect_predict(altup_case *c)
@@ -117,8 +119,8 @@ static void run_correct(const op_case *base, pl_backend *b, int first, int n)
     pl_rows rows = rows_from(c->rows, first, n);
     pl_streams streams = {base->out[0].now, ROOM, c->hidden};
     pl_streams pred = {c->streams + at, ROOM, c->hidden};
-    b->ops->altup_correct(b->stream, streams, base->out[1].now + at, base->out[2].now + at, c->ffn + at, pred, &rows, &c->altup,
-                          c->norm, EPS);
+    b->ops->altup_correct(b->stream, streams, base->out[1].now + at, base->out[2].now + at, c->ffn + at, pred, &rows,
+                          &c->altup, c->norm, EPS);
 }
 
 static void expect_correct(altup_case *c)
@@ -137,7 +139,8 @@ static void expect_correct(altup_case *c)
             num coefficient = num_add(num_of(1), mixed(c->altup.correct + 4 * k, m));
             for (int64_t i = 0; i < h; i++) {
                 num p0 = num_of(c->streams[r * h + i]), p = num_of(c->streams[(k * ROOM + r) * h + i]);
-                streams[(k * ROOM + c->rows.slot[r]) * h + i] = num_add(p, num_mul(coefficient, num_sub(y[r * h + i], p0)));
+                streams[(k * ROOM + c->rows.slot[r]) * h + i] = num_add(
+                    p, num_mul(coefficient, num_sub(y[r * h + i], p0)));
             }
         }
         for (int64_t i = 0; i < h; i++) {

@@ -36,10 +36,12 @@ static int64_t key_at(const attention_case *c, int row, int head, int t)
  * segment and once for each merge after it; the values' sum adds a rounding a key. */
 static void reference(const attention_case *c, int row, int head, num *out)
 {
-    int dim = c->heads.dim, to = c->rows.position[row] + 1, from = c->window && to > c->window ? to - c->window : 0, n = to - from;
+    int dim = c->heads.dim, to = c->rows.position[row] + 1, from = c->window && to > c->window ? to - c->window : 0,
+        n = to - from;
     int kv_head = head / (c->heads.heads / c->heads.kv_heads);
     const float *q = c->q + ((int64_t)row * c->heads.heads + head) * dim;
-    double *score = malloc((size_t)n * sizeof *score), *e = malloc((size_t)n * sizeof *e), top = -INFINITY, sum = 0, sum_e = 0;
+    double *score = malloc((size_t)n * sizeof *score), *e = malloc((size_t)n * sizeof *e), top = -INFINITY, sum = 0,
+           sum_e = 0;
     cr_assert(score && e);
     for (int t = 0; t < n; t++) {
         const float *k = c->k + key_at(c, row, kv_head, from + t);
@@ -104,10 +106,12 @@ static void give(attention_case *c)
     free(c->base.out[0].want);
 }
 
-static void prepare(attention_case *c, pl_heads heads, int window, int n, const int32_t *position, const int32_t *sequence)
+static void prepare(attention_case *c, pl_heads heads, int window, int n, const int32_t *position,
+                    const int32_t *sequence)
 {
     static int32_t slot[64];
-    *c = (attention_case){.base = {.what = "attention", .rows = n, .run = run, .fused = true}, .heads = heads, .window = window};
+    *c = (attention_case){
+        .base = {.what = "attention", .rows = n, .run = run, .fused = true}, .heads = heads, .window = window};
     c->rows = (pl_rows){n, slot, position, sequence};
     for (int i = 0; i < n; i++)
         c->context = position[i] >= c->context ? position[i] + 1 : c->context;
@@ -173,11 +177,13 @@ Test(attention, a_group_larger_than_a_block)
 /* Sequences change within a block, and positions do not follow each other. */
 Test(attention, rows_of_several_sequences)
 {
-    int32_t position[] = {700, 701, 3, 128, 127, 0, 1300, 5, 6, 1299, 640, 64}, sequence[] = {0, 0, 1, 1, 1, 2, 2, 0, 0, 0, 1, 2};
+    int32_t position[] = {700, 701, 3, 128, 127, 0, 1300, 5, 6, 1299, 640, 64},
+            sequence[] = {0, 0, 1, 1, 1, 2, 2, 0, 0, 0, 1, 2};
     for (size_t w = 0; w < sizeof windows / sizeof *windows; w++) {
         check((pl_heads){8, 2, 32}, windows[w], 12, position, sequence);
         check((pl_heads){8, 2, 32}, windows[w], 5, position, sequence);
         check((pl_heads){8, 2, 32}, windows[w], 12, position, one_sequence);
+        check((pl_heads){8, 2, 32}, windows[w], 8, position + 4, one_sequence);
     }
 }
 

@@ -37,7 +37,10 @@ static void check(int64_t hidden, int rows, bool bf16)
         uint32_t bits = (uint32_t)short_values[i] << 16;
         memcpy(&values[i], &bits, sizeof bits);
     }
-    c.table = (pl_weight){.name = "table", .data = bf16 ? (void *)short_values : values, .rows = TOKENS, .cols = hidden,
+    c.table = (pl_weight){.name = "table",
+                          .data = bf16 ? (void *)short_values : values,
+                          .rows = TOKENS,
+                          .cols = hidden,
                           .type = bf16 ? PL_BF16 : PL_F32};
     num *want = nums(rows * hidden);
     for (int r = 0; r < rows; r++) {

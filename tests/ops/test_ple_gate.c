@@ -30,8 +30,8 @@ static void give(ple_case *c)
 static void run_combine(const op_case *base, pl_backend *b, int first, int n)
 {
     const ple_case *c = (const ple_case *)base;
-    b->ops->ple_combine(b->stream, base->out[0].now + first * c->ld, c->proj + first * c->ld, c->ld, c->w, n, c->layers + first,
-                        c->p, 0.022097087f, 16.0f, EPS);
+    b->ops->ple_combine(b->stream, base->out[0].now + first * c->ld, c->proj + first * c->ld, c->ld, c->w, n,
+                        c->layers + first, c->p, 0.022097087f, 16.0f, EPS);
 }
 
 static void expect_combine(ple_case *c)

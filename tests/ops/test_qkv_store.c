@@ -27,7 +27,8 @@ Test(qkv, rope_table)
     static const int halves[] = {8, 16, 125, 128};
     static int32_t position[] = {0, 1, 2, 511, 4097, 32767, 1000003};
     for (size_t s = 0; s < sizeof halves / sizeof *halves; s++) {
-        rope_case c = {.base = {.what = "rope_table", .rows = 7, .run = run_rope}, .half = halves[s], .position = position};
+        rope_case c = {
+            .base = {.what = "rope_table", .rows = 7, .run = run_rope}, .half = halves[s], .position = position};
         c.inv_freq = normals(c.half, 1, 1);
         int64_t n = 7 * 2 * c.half;
         num *want = nums(n);
@@ -73,8 +74,8 @@ static void run_store(const op_case *base, pl_backend *b, int first, int n)
         memcpy(k, c->k + kv_at, (size_t)kv_n * sizeof *k);
         memcpy(v, c->v + kv_at, (size_t)kv_n * sizeof *v);
     }
-    b->ops->qkv_store(b->stream, base->out[0].now + first * c->heads.heads * dim, k, v, &kv, &rows, c->heads, c->q_norm, c->k_norm,
-                      c->rope, EPS);
+    b->ops->qkv_store(b->stream, base->out[0].now + first * c->heads.heads * dim, k, v, &kv, &rows, c->heads, c->q_norm,
+                      c->k_norm, c->rope, EPS);
     free(k);
     free(v);
 }

@@ -41,7 +41,8 @@ static void expect(residual_case *c)
 
 static void check(int64_t hidden, int rows, bool in_place)
 {
-    residual_case c = {.base = {.what = "attn_residual", .rows = rows, .run = run}, .hidden = hidden, .in_place = in_place};
+    residual_case c = {
+        .base = {.what = "attn_residual", .rows = rows, .run = run}, .hidden = hidden, .in_place = in_place};
     int64_t all = rows * hidden;
     c.a = normals(all, 3, 4);
     c.x = normals(all, 1, 5);

@@ -1,6 +1,6 @@
 /* exp, tanh and gelu of host/cpu/vec.h over the whole range of f32, in steps that share no factor with powers of two. */
-#include "host/cpu/vec.h"
 #include "host/base/cpu.h"
+#include "host/cpu/vec.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>
@@ -77,7 +77,8 @@ Test(vec, gelu_is_within_its_bound)
         pl_vec x = next_lanes(&bits), y = vec_gelu(x);
         for (int i = 0; i < PL_LANES; i++) {
             num want = num_gelu(num_of(x[i]));
-            cr_assert(fabs(y[i] - want.v) <= want.e, "gelu(%.9g) = %.9g, expected %.9g +- %.3g", x[i], y[i], want.v, want.e);
+            cr_assert(fabs(y[i] - want.v) <= want.e, "gelu(%.9g) = %.9g, expected %.9g +- %.3g", x[i], y[i], want.v,
+                      want.e);
         }
     }
 }

@@ -1,4 +1,4 @@
-#include "gguf_builder.h"
+#include "tests/unit/gguf_builder.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 #include <ftw.h>
 

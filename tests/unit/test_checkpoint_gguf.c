@@ -2,9 +2,9 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "gguf_builder.h"
+#include "tests/unit/gguf_builder.h"
 #include "host/model/checkpoint_parts.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 static gguf_builder b;
 static scratch s;

@@ -6,7 +6,7 @@
 #include "host/model/checkpoint_parts.h"
 #include "host/model/path.h"
 #include "host/model/safetensors.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 #define E4B PL_TEST_DATA "/golden/text/e4b"
 #define E2B PL_TEST_DATA "/golden/text/e2b"

@@ -3,7 +3,7 @@
 #include <math.h>
 
 #include "host/model/config_parts.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 static json_t *root, *text;
 static pl_config config;

@@ -1,8 +1,8 @@
 /* The container: what pl_gguf_parse() takes and refuses. */
 #include <math.h>
 
-#include "gguf_builder.h"
-#include "scratch.h"
+#include "tests/unit/gguf_builder.h"
+#include "tests/unit/scratch.h"
 
 static gguf_builder b;
 static pl_arena *arena;

@@ -2,10 +2,10 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "gguf_builder.h"
+#include "tests/unit/gguf_builder.h"
 #include "host/model/checkpoint.h"
 #include "host/model/safetensors.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 #include "tests/unit/fail_alloc.h"
 
 static pl_status open_and_close(void *ctx, pl_error *err)

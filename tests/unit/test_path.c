@@ -1,8 +1,8 @@
 #include <math.h>
 
-#include "gguf_builder.h"
+#include "tests/unit/gguf_builder.h"
 #include "host/model/path.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 static gguf_builder b;
 static scratch s;

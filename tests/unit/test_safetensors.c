@@ -3,7 +3,7 @@
 
 #include "host/model/safetensors.h"
 #include "host/model/safetensors_writer.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 static pl_arena *arena;
 static pl_tensor_list list;

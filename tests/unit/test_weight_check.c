@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "host/model/weight_check.h"
-#include "scratch.h"
+#include "tests/unit/scratch.h"
 
 #define ROWS 3
 #define COLS 1024

@@ -1,0 +1,260 @@
+/* Block types on 256-bit registers: half a panel, 8 rows, in one. Compiled twice, for AVX2 and for AVX-VNNI.
+ *
+ * Without vpdpbusd, pairs of products go through 16 bits (vpmaddubsw), where a few may be added before they must
+ * be widened: eight of 4-bit codes, four of 5, two of 6, as 15 * 127 * 2 * 8 < 2^15 and so on. Codes of 8 bits
+ * would saturate: there the weight's sign moves to the activation, 128 * 127 * 2 < 2^15, which also removes the
+ * offset. Sums are exact either way. */
+#include "host/cpu/matmul_tile.h"
+
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+#define HALF_ROWS 8
+#define SUB_ROWS 3 /* rows of x at a time: two sums, a code and a product each, within 16 registers */
+
+INLINE __m256i load(const void *p)
+{
+    return _mm256_loadu_si256(p);
+}
+
+INLINE __m256i broadcast4(const int8_t *p)
+{
+    int32_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+}
+
+/* ---- unpacking ---- */
+
+/* The bits from `from` on, moved to bit 4; what a 16-bit shift carries over is masked off. */
+INLINE __m256i bits_at_four(__m256i v, int from, __m256i mask)
+{
+    v = from <= 4 ? _mm256_slli_epi16(v, 4 - from) : _mm256_srli_epi16(v, from - 4);
+    return _mm256_and_si256(v, mask);
+}
+
+INLINE __m256i code_half(pl_dtype type, const uint8_t *body, int c, int half)
+{
+    body += 32 * half;
+    if (type == PL_Q8_0)
+        return load(body + c * PL_CHUNK_BYTES);
+    __m256i v = load(body + (c & 3) * PL_CHUNK_BYTES);
+    v = _mm256_and_si256(c < 4 ? v : _mm256_srli_epi16(v, 4), _mm256_set1_epi8(15));
+    if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
+        v = _mm256_or_si256(v, bits_at_four(load(body + 4 * PL_CHUNK_BYTES), c, _mm256_set1_epi8(0x10)));
+    if (type == PL_Q6_K)
+        v = _mm256_or_si256(
+            v, bits_at_four(load(body + (4 + c / 4) * PL_CHUNK_BYTES), 2 * (c & 3), _mm256_set1_epi8(0x30)));
+    return v;
+}
+
+INLINE __m256 halves_at(const uint8_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE __m256 bytes_at(const uint8_t *p, int is_signed)
+{
+    __m128i v = _mm_loadl_epi64((const __m128i *)p);
+    return _mm256_cvtepi32_ps(is_signed ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v));
+}
+
+INLINE void unpack_scales(pl_dtype type, const uint8_t *head, int g, int n, pl_span_codes *out)
+{
+    int at = PL_PANEL_ROWS * g + n;
+    switch (type) {
+    case PL_Q4_1:
+    case PL_Q5_1: _mm256_store_ps(out->m[g] + n, halves_at(head + 256 + 2 * at)); /* fall through */
+    case PL_Q4_0:
+    case PL_Q5_0:
+    case PL_Q8_0: _mm256_store_ps(out->d[g] + n, halves_at(head + 2 * at)); break;
+    case PL_Q4_K:
+    case PL_Q5_K:
+        _mm256_store_ps(out->d[g] + n, _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 64 + at, 0)));
+        _mm256_store_ps(out->m[g] + n,
+                        _mm256_xor_ps(_mm256_mul_ps(halves_at(head + 32 + 2 * n), bytes_at(head + 192 + at, 0)),
+                                      _mm256_set1_ps(-0.0f)));
+        break;
+    case PL_Q6_K:
+        _mm256_store_ps(out->d[2 * g] + n, _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 32 + 32 * g + n, 1)));
+        _mm256_store_ps(out->d[2 * g + 1] + n,
+                        _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 48 + 32 * g + n, 1)));
+        break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
+    }
+}
+
+INLINE void unpack_type(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    pl_panel_type t = pl_panel_describe(type);
+    for (int g = 0; g < groups; g++) {
+        const uint8_t *body = span + t.head_bytes + g * t.group_bytes;
+        for (int i = 0; i < t.group_bytes; i += 64)
+            _mm_prefetch((const char *)body + pl_span_bytes(t) + i, _MM_HINT_T0);
+        for (int half = 0; half < 2; half++) {
+#pragma GCC unroll 8
+            for (int c = 0; c < 8; c++)
+                _mm256_store_si256((__m256i *)(out->code[g] + c * PL_CHUNK_BYTES + 32 * half),
+                                   code_half(type, body, c, half));
+            unpack_scales(type, span, g, HALF_ROWS * half, out);
+        }
+    }
+}
+
+INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    switch (type) {
+    case PL_Q4_0: unpack_type(PL_Q4_0, span, groups, out); break;
+    case PL_Q4_1: unpack_type(PL_Q4_1, span, groups, out); break;
+    case PL_Q5_0: unpack_type(PL_Q5_0, span, groups, out); break;
+    case PL_Q5_1: unpack_type(PL_Q5_1, span, groups, out); break;
+    case PL_Q8_0: unpack_type(PL_Q8_0, span, groups, out); break;
+    case PL_Q4_K: unpack_type(PL_Q4_K, span, groups, out); break;
+    case PL_Q5_K: unpack_type(PL_Q5_K, span, groups, out); break;
+    case PL_Q6_K: unpack_type(PL_Q6_K, span, groups, out); break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
+    }
+}
+
+/* ---- products ---- */
+
+/* Chunks whose products may be added in 16 bits. */
+INLINE int chunks_in_16_bits(int code_bits)
+{
+    return code_bits == 4 ? 8 : code_bits == 5 ? 4 : code_bits == 6 ? 2 : 1;
+}
+
+/* sum[r] += chunks [begin, end) of 8 panel rows times rows r's bytes. */
+INLINE void add_chunks(int code_bits, int n_rows, const uint8_t *code, int begin, int end, const int8_t *x,
+                       int64_t row_bytes, __m256i sum[SUB_ROWS])
+{
+#if defined(__AVXVNNI__)
+    (void)code_bits;
+    for (int c = begin; c < end; c++) {
+        __m256i w = load(code + c * PL_CHUNK_BYTES);
+        for (int r = 0; r < n_rows; r++)
+            sum[r] = _mm256_dpbusd_avx_epi32(sum[r], w, broadcast4(x + r * row_bytes + 4 * c));
+    }
+#else
+    int run = chunks_in_16_bits(code_bits);
+    for (int first = begin; first < end; first += run) {
+        __m256i pair[SUB_ROWS];
+        for (int r = 0; r < n_rows; r++)
+            pair[r] = _mm256_setzero_si256();
+        for (int c = first; c < first + run; c++) {
+            __m256i w = load(code + c * PL_CHUNK_BYTES);
+            if (code_bits == 8)
+                w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
+            for (int r = 0; r < n_rows; r++) {
+                __m256i b = broadcast4(x + r * row_bytes + 4 * c);
+                __m256i product = code_bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(b, w))
+                                                 : _mm256_maddubs_epi16(w, b);
+                pair[r] = _mm256_add_epi16(pair[r], product);
+            }
+        }
+        for (int r = 0; r < n_rows; r++)
+            sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pair[r], _mm256_set1_epi16(1)));
+    }
+#endif
+}
+
+/* Half h of group g, or all of it, for panel rows [n, n + 8). */
+INLINE void add_part(pl_panel_kind kind, int code_bits, int n_rows, const pl_span_codes *w, int n, int g, int h,
+                     const pl_tile_rows *rows, __m256 acc[SUB_ROWS])
+{
+#if defined(__AVXVNNI__)
+    const int offset_gone = 0;
+#else
+    const int offset_gone = code_bits == 8;
+#endif
+    int begin = 4 * h, end = kind == PL_PANEL_HALVES ? begin + 4 : 8;
+    int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
+    const uint8_t *code = w->code[g] + 4 * n;
+    int64_t row_bytes = rows->ld * 2 * PL_GROUP;
+    __m256i sum[SUB_ROWS];
+    for (int r = 0; r < n_rows; r++)
+        sum[r] = _mm256_setzero_si256();
+    add_chunks(code_bits, n_rows, code, begin, end, x, row_bytes, sum);
+    for (int r = 0; r < n_rows; r++) {
+        sum[r] = _mm256_slli_epi32(sum[r], 7);
+        if (kind != PL_PANEL_MIN && !offset_gone)
+            sum[r] = _mm256_add_epi32(sum[r], _mm256_set1_epi32(rows->terms[r].start[at]));
+    }
+    add_chunks(code_bits, n_rows, code, begin, end, x + PL_GROUP, row_bytes, sum);
+    for (int r = 0; r < n_rows; r++) {
+        __m256 d = _mm256_mul_ps(_mm256_load_ps(w->d[at] + n), _mm256_set1_ps(rows->scale[r * rows->ld + g]));
+        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r]), d, acc[r]);
+        if (kind == PL_PANEL_MIN)
+            acc[r] = _mm256_fmadd_ps(_mm256_load_ps(w->m[g] + n), _mm256_set1_ps(rows->terms[r].shift[g]), acc[r]);
+    }
+}
+
+INLINE void tile_rows(pl_panel_kind kind, int code_bits, int n_rows, const pl_span_codes *w, int groups,
+                      const pl_tile_rows *rows, float *out)
+{
+    for (int n = 0; n < PL_PANEL_ROWS; n += HALF_ROWS) {
+        __m256 acc[SUB_ROWS];
+        for (int r = 0; r < n_rows; r++)
+            acc[r] = _mm256_loadu_ps(out + r * PL_PANEL_ROWS + n);
+        for (int g = 0; g < groups; g++) {
+            add_part(kind, code_bits, n_rows, w, n, g, 0, rows, acc);
+            if (kind == PL_PANEL_HALVES)
+                add_part(kind, code_bits, n_rows, w, n, g, 1, rows, acc);
+        }
+        for (int r = 0; r < n_rows; r++)
+            _mm256_storeu_ps(out + r * PL_PANEL_ROWS + n, acc[r]);
+    }
+}
+
+INLINE void tile_panel(pl_panel_kind kind, int code_bits, const pl_span_codes *w, int groups, const pl_tile_rows *rows,
+                       float *acc)
+{
+    pl_tile_rows part = *rows;
+    for (; part.n >= SUB_ROWS; part.n -= SUB_ROWS) {
+        tile_rows(kind, code_bits, SUB_ROWS, w, groups, &part, acc);
+        part.hi_lo += SUB_ROWS * part.ld * 2 * PL_GROUP;
+        part.scale += SUB_ROWS * part.ld;
+        part.terms += SUB_ROWS;
+        acc += SUB_ROWS * PL_PANEL_ROWS;
+    }
+    if (part.n == 2)
+        tile_rows(kind, code_bits, 2, w, groups, &part, acc);
+    else if (part.n == 1)
+        tile_rows(kind, code_bits, 1, w, groups, &part, acc);
+}
+
+INLINE void tile(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+                 int64_t acc_ld)
+{
+    for (int p = 0; p < n_panels; p++, acc += acc_ld * PL_PANEL_ROWS) {
+        switch (type) {
+        case PL_Q4_0: tile_panel(PL_PANEL_OFFSET, 4, w + p, groups, rows, acc); break;
+        case PL_Q5_0: tile_panel(PL_PANEL_OFFSET, 5, w + p, groups, rows, acc); break;
+        case PL_Q8_0: tile_panel(PL_PANEL_OFFSET, 8, w + p, groups, rows, acc); break;
+        case PL_Q4_1:
+        case PL_Q4_K: tile_panel(PL_PANEL_MIN, 4, w + p, groups, rows, acc); break;
+        case PL_Q5_1:
+        case PL_Q5_K: tile_panel(PL_PANEL_MIN, 5, w + p, groups, rows, acc); break;
+        case PL_Q6_K: tile_panel(PL_PANEL_HALVES, 6, w + p, groups, rows, acc); break;
+        case PL_F32:
+        case PL_F16:
+        case PL_BF16: break;
+        }
+    }
+}
+
+/* The codes pass through the first-level cache: 16 registers do not hold a group. */
+INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                   float *acc)
+{
+    for (int p = 0; p < n_panels; p++) {
+        pl_span_codes codes;
+        unpack(type, span[p], groups, &codes);
+        tile(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
+    }
+}
