@@ -162,7 +162,7 @@ int main(int argc, char **argv)
                                      PL_Q5_0, PL_Q5_1, PL_F16,  PL_BF16, PL_F32};
     bench b = {.type = argc > 2 ? argv[2] : "", .isa = argc > 3 ? argv[3] : ""};
     pl_error err;
-    if (pl_pool_create(argc > 1 ? atoi(argv[1]) : 1, NULL, &b.pool, &err) != PL_OK) {
+    if (pl_pool_create(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1, NULL, &b.pool, &err) != PL_OK) {
         fprintf(stderr, "bench_matmul: %s\n", err.message);
         return 1;
     }

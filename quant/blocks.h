@@ -22,8 +22,8 @@ typedef enum pl_dtype {
 } pl_dtype;
 
 typedef struct pl_dtype_info {
-    const char *name;   /* as GGUF tools print it: "Q4_K" */
-    int block_elems;    /* elements a block; 1 for plain types */
+    const char *name; /* as GGUF tools print it: "Q4_K" */
+    int block_elems;  /* elements a block; 1 for plain types */
     int block_bytes;
 } pl_dtype_info;
 
@@ -33,20 +33,48 @@ const pl_dtype_info *pl_dtype_describe(int type);
 /* Bytes of n elements; n must be a multiple of the block size. */
 size_t pl_dtype_bytes(pl_dtype type, int64_t n);
 
-typedef struct pl_block_q4_0 { uint16_t d; uint8_t q[16]; } pl_block_q4_0;
-typedef struct pl_block_q4_1 { uint16_t d, m; uint8_t q[16]; } pl_block_q4_1;
-typedef struct pl_block_q5_0 { uint16_t d; uint8_t h[4], q[16]; } pl_block_q5_0;
-typedef struct pl_block_q5_1 { uint16_t d, m; uint8_t h[4], q[16]; } pl_block_q5_1;
-typedef struct pl_block_q8_0 { uint16_t d; int8_t q[32]; } pl_block_q8_0;
-typedef struct pl_block_q4_k { uint16_t d, dmin; uint8_t s[12], q[128]; } pl_block_q4_k;
-typedef struct pl_block_q5_k { uint16_t d, dmin; uint8_t s[12], h[32], q[128]; } pl_block_q5_k;
-typedef struct pl_block_q6_k { uint8_t ql[128], qh[64]; int8_t s[16]; uint16_t d; } pl_block_q6_k;
+typedef struct pl_block_q4_0 {
+    uint16_t d;
+    uint8_t q[16];
+} pl_block_q4_0;
+typedef struct pl_block_q4_1 {
+    uint16_t d, m;
+    uint8_t q[16];
+} pl_block_q4_1;
+typedef struct pl_block_q5_0 {
+    uint16_t d;
+    uint8_t h[4], q[16];
+} pl_block_q5_0;
+typedef struct pl_block_q5_1 {
+    uint16_t d, m;
+    uint8_t h[4], q[16];
+} pl_block_q5_1;
+typedef struct pl_block_q8_0 {
+    uint16_t d;
+    int8_t q[32];
+} pl_block_q8_0;
+typedef struct pl_block_q4_k {
+    uint16_t d, dmin;
+    uint8_t s[12], q[128];
+} pl_block_q4_k;
+typedef struct pl_block_q5_k {
+    uint16_t d, dmin;
+    uint8_t s[12], h[32], q[128];
+} pl_block_q5_k;
+typedef struct pl_block_q6_k {
+    uint8_t ql[128], qh[64];
+    int8_t s[16];
+    uint16_t d;
+} pl_block_q6_k;
 
 /* f16 and bf16 bits to f32, exactly. */
 float pl_f16_to_f32(uint16_t h);
 static inline float pl_bf16_to_f32(uint16_t h)
 {
-    union { uint32_t u; float f; } v = {(uint32_t)h << 16};
+    union {
+        uint32_t u;
+        float f;
+    } v = {(uint32_t)h << 16};
     return v.f;
 }
 

@@ -27,7 +27,7 @@ static void clean(char *text)
             *text = '?';
 }
 
-pl_status (pl_fail)(pl_error *err, pl_status status, const char *fmt, ...)
+pl_status(pl_fail)(pl_error *err, pl_status status, const char *fmt, ...)
 {
     if (!err)
         return status;
@@ -40,7 +40,7 @@ pl_status (pl_fail)(pl_error *err, pl_status status, const char *fmt, ...)
     return status;
 }
 
-pl_status (pl_fail_within)(pl_error *err, pl_status status, const char *fmt, ...)
+pl_status(pl_fail_within)(pl_error *err, pl_status status, const char *fmt, ...)
 {
     if (!err)
         return status;
@@ -57,7 +57,7 @@ pl_status (pl_fail_within)(pl_error *err, pl_status status, const char *fmt, ...
     return status;
 }
 
-pl_status (pl_fail_memory)(pl_error *err, size_t bytes, const char *what)
+pl_status(pl_fail_memory)(pl_error *err, size_t bytes, const char *what)
 {
     return pl_fail(err, PL_ERR_MEMORY, "out of memory: %zu bytes for %s", bytes, what);
 }

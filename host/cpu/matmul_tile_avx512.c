@@ -329,10 +329,11 @@ INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, c
         acc[p] = _mm512_loadu_ps(out + p * PL_PANEL_ROWS);
         common[p] = span_scales(type, span[p]);
     }
-    for (int g = 0; g < groups; g++)
+    for (int g = 0; g < groups; g++) {
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++)
             acc[p] = direct_group(type, span[p], g, common[p], rows, acc[p]);
+    }
 #pragma GCC unroll 4
     for (int p = 0; p < 4; p++)
         _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc[p]);

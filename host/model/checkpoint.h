@@ -8,25 +8,25 @@
 typedef struct pl_layer_weights {
     /* H hidden, Q heads * head_dim, K kv_heads * head_dim, F ffn width, P ple_dim, R laurel_rank, A streams */
     pl_tensor attn_norm, post_attn_norm, ffn_norm, post_ffn_norm, post_ple_norm; /* [H] */
-    pl_tensor q, k, v, o;             /* [Q,H] [K,H] [K,H] [H,Q]; k, v, k_norm absent from n_kv_layers on */
-    pl_tensor q_norm, k_norm;         /* [head_dim] */
-    pl_tensor gate, up, down;         /* [F,H] [F,H] [H,F] */
+    pl_tensor q, k, v, o;     /* [Q,H] [K,H] [K,H] [H,Q]; k, v, k_norm absent from n_kv_layers on */
+    pl_tensor q_norm, k_norm; /* [head_dim] */
+    pl_tensor gate, up, down; /* [F,H] [F,H] [H,F] */
     pl_tensor laurel_left, laurel_right, laurel_norm; /* [R,H] [H,R] [H] */
     pl_tensor altup_router, altup_router_norm;        /* [A,H] [H] */
     pl_tensor altup_predict, altup_correct;           /* [A*A,A] [A,A] */
-    pl_tensor altup_scale;            /* [H] */
-    pl_tensor ple_gate, ple_proj;     /* [P,H] [H,P] */
+    pl_tensor altup_scale;                            /* [H] */
+    pl_tensor ple_gate, ple_proj;                     /* [P,H] [H,P] */
 } pl_layer_weights;
 
 typedef struct pl_weights {
-    pl_tensor embed;      /* [vocab,H]; the head unless `head` is present */
-    pl_tensor head;       /* [vocab,H] or absent: tied */
-    pl_tensor ple_table;  /* [>= ple_vocab, layers*P]; row: layer 0's P values, then layer 1's ...; rows from
+    pl_tensor embed;          /* [vocab,H]; the head unless `head` is present */
+    pl_tensor head;           /* [vocab,H] or absent: tied */
+    pl_tensor ple_table;      /* [>= ple_vocab, layers*P]; row: layer 0's P values, then layer 1's ...; rows from
                            * ple_vocab on are padding and serve nobody */
     pl_tensor ple_model_proj; /* [layers*P,H] */
-    pl_tensor ple_norm;   /* [P] */
+    pl_tensor ple_norm;       /* [P] */
     pl_tensor altup_proj[PL_ALTUP - 1], altup_unembed[PL_ALTUP - 1]; /* [H,H] */
-    pl_tensor out_norm;   /* [H] */
+    pl_tensor out_norm;                                              /* [H] */
     pl_layer_weights layer[PL_MAX_LAYERS];
 } pl_weights;
 

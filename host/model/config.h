@@ -10,23 +10,23 @@
 
 typedef struct pl_config {
     int n_layers;
-    int n_kv_layers;   /* layers below own K/V; those from here on read the last one below of their type */
+    int n_kv_layers; /* layers below own K/V; those from here on read the last one below of their type */
     int hidden;
     int n_heads, n_kv_heads, head_dim;
-    int ple_dim;       /* per-layer input width */
-    int ple_vocab;     /* rows of the per-layer table; ids outside use row 0 */
-    int vocab;         /* rows of the embedding and of the logits */
+    int ple_dim;   /* per-layer input width */
+    int ple_vocab; /* rows of the per-layer table; ids outside use row 0 */
+    int vocab;     /* rows of the embedding and of the logits */
     int laurel_rank;
-    int window;        /* keys a local layer sees, the query's own included */
-    int context;       /* longest sequence */
+    int window;  /* keys a local layer sees, the query's own included */
+    int context; /* longest sequence */
     float eps;
-    float softcap;     /* of the logits; 0: none */
+    float softcap; /* of the logits; 0: none */
     float rope_base_global, rope_base_local;
     bool altup_correct_scale;
-    int ffn[PL_MAX_LAYERS];         /* FFN width */
-    bool local[PL_MAX_LAYERS];      /* sliding-window attention */
+    int ffn[PL_MAX_LAYERS];          /* FFN width */
+    bool local[PL_MAX_LAYERS];       /* sliding-window attention */
     float sparsity_z[PL_MAX_LAYERS]; /* cutoff in standard deviations above the mean; -INFINITY: dense */
-    int kv_layer[PL_MAX_LAYERS];    /* the layer whose K/V are read; derived by pl_config_check() */
+    int kv_layer[PL_MAX_LAYERS];     /* the layer whose K/V are read; derived by pl_config_check() */
     int32_t bos, pad;
     int32_t eos[PL_MAX_EOS];
     int n_eos;
@@ -37,7 +37,7 @@ pl_status pl_config_check(pl_config *config, const char *where, pl_error *err);
 
 /* From the bytes of a config.json (section text_config, or a text-only file) and, where not NULL, of a
  * generation_config.json (stop tokens). */
-pl_status pl_config_from_json(const char *json, size_t n, const char *generation, size_t n_generation, const char *where,
-                              pl_config *out, pl_error *err);
+pl_status pl_config_from_json(const char *json, size_t n, const char *generation, size_t n_generation,
+                              const char *where, pl_config *out, pl_error *err);
 
 #endif

@@ -2,8 +2,8 @@
 #include <math.h>
 #include <sys/stat.h>
 
-#include "tests/unit/gguf_builder.h"
 #include "host/model/checkpoint_parts.h"
+#include "tests/unit/gguf_builder.h"
 #include "tests/unit/scratch.h"
 
 static gguf_builder b;

@@ -2,11 +2,11 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "tests/unit/gguf_builder.h"
 #include "host/model/checkpoint.h"
 #include "host/model/safetensors.h"
-#include "tests/unit/scratch.h"
 #include "tests/unit/fail_alloc.h"
+#include "tests/unit/gguf_builder.h"
+#include "tests/unit/scratch.h"
 
 static pl_status open_and_close(void *ctx, pl_error *err)
 {

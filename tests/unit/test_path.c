@@ -1,7 +1,7 @@
 #include <math.h>
 
-#include "tests/unit/gguf_builder.h"
 #include "host/model/path.h"
+#include "tests/unit/gguf_builder.h"
 #include "tests/unit/scratch.h"
 
 static gguf_builder b;

@@ -1,10 +1,12 @@
-/* Block types on 256-bit registers: half a panel, 8 rows, in one. Compiled twice, for AVX2 and for AVX-VNNI.
+/* Block types on 256-bit registers: half a panel, 8 rows, in one. Compiled for AVX2 and again for AVX-VNNI.
  *
  * Without vpdpbusd, pairs of products go through 16 bits (vpmaddubsw), where a few may be added before they must
  * be widened: eight of 4-bit codes, four of 5, two of 6, as 15 * 127 * 2 * 8 < 2^15 and so on. Codes of 8 bits
  * would saturate: there the weight's sign moves to the activation, 128 * 127 * 2 < 2^15, which also removes the
  * offset. Sums are exact either way. */
 #include "host/cpu/matmul_tile.h"
+
+#include "host/cpu/isa.h"
 
 #include <immintrin.h>
 
@@ -103,7 +105,7 @@ INLINE void unpack_type(pl_dtype type, const uint8_t *span, int groups, pl_span_
     }
 }
 
-INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+void PL_ISA_NAME(pl_unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
 {
     switch (type) {
     case PL_Q4_0: unpack_type(PL_Q4_0, span, groups, out); break;
@@ -122,12 +124,6 @@ INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes
 
 /* ---- products ---- */
 
-/* Chunks whose products may be added in 16 bits. */
-INLINE int chunks_in_16_bits(int code_bits)
-{
-    return code_bits == 4 ? 8 : code_bits == 5 ? 4 : code_bits == 6 ? 2 : 1;
-}
-
 /* sum[r] += chunks [begin, end) of 8 panel rows times rows r's bytes. */
 INLINE void add_chunks(int code_bits, int n_rows, const uint8_t *code, int begin, int end, const int8_t *x,
                        int64_t row_bytes, __m256i sum[SUB_ROWS])
@@ -140,7 +136,10 @@ INLINE void add_chunks(int code_bits, int n_rows, const uint8_t *code, int begin
             sum[r] = _mm256_dpbusd_avx_epi32(sum[r], w, broadcast4(x + r * row_bytes + 4 * c));
     }
 #else
-    int run = chunks_in_16_bits(code_bits);
+    int run = code_bits == 4   ? 8
+              : code_bits == 5 ? 4
+              : code_bits == 6 ? 2
+                               : 1; /* chunks that may be added in 16 bits */
     for (int first = begin; first < end; first += run) {
         __m256i pair[SUB_ROWS];
         for (int r = 0; r < n_rows; r++)
@@ -228,8 +227,8 @@ INLINE void tile_panel(pl_panel_kind kind, int code_bits, const pl_span_codes *w
         tile_rows(kind, code_bits, 1, w, groups, &part, acc);
 }
 
-INLINE void tile(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
-                 int64_t acc_ld)
+void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,
+                          float *acc, int64_t acc_ld)
 {
     for (int p = 0; p < n_panels; p++, acc += acc_ld * PL_PANEL_ROWS) {
         switch (type) {
@@ -249,12 +248,12 @@ INLINE void tile(pl_dtype type, const pl_span_codes *w, int n_panels, int groups
 }
 
 /* The codes pass through the first-level cache: 16 registers do not hold a group. */
-INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
-                   float *acc)
+void PL_ISA_NAME(pl_direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,
+                            const pl_tile_rows *rows, float *acc)
 {
     for (int p = 0; p < n_panels; p++) {
         pl_span_codes codes;
-        unpack(type, span[p], groups, &codes);
-        tile(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
+        PL_ISA_NAME(pl_unpack)(type, span[p], groups, &codes);
+        PL_ISA_NAME(pl_tile)(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
     }
 }
