@@ -1,6 +1,6 @@
 /* Runs an op on every instruction set of this machine and compares it with a bounded reference. */
-#ifndef PL_TESTS_OPS_FIXTURE_H
-#define PL_TESTS_OPS_FIXTURE_H
+#ifndef PL_TESTS_OPS_OPS_FIXTURE_H
+#define PL_TESTS_OPS_OPS_FIXTURE_H
 
 #include "host/ops/backend.h"
 #include "tests/ops/bounded.h"
