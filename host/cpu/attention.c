@@ -246,7 +246,7 @@ static void whole_block(block *b, float *part)
 {
     int group = b->job->group, dim = b->job->heads.dim;
     merged sum[MAX_QUERIES];
-    key_range keys[PL_ATTENTION_BLOCK];
+    key_range keys[PL_ATTENTION_BLOCK] = {{0, 0}};
     for (int i = 0; i < b->n; i++)
         row_parts(b, i, part + i * group * pl_attention_part_floats(b->job->heads));
     for (int i = 0; i < b->n * group; i++)
@@ -272,7 +272,7 @@ static void whole_blocks(void *ctx, int64_t begin, int64_t end, int thread)
     const attention_job *j = ctx;
     float *score = j->scratch + thread * j->scratch_floats;
     float *part = score + (int64_t)j->block_rows * j->group * PL_ATTENTION_SEGMENT;
-    block b;
+    block b = {.n = 0};
     for (int64_t task = begin; task < end; task++) {
         int64_t row = task % j->blocks * j->block_rows, limit = block_limit(j, row);
         for (; row < limit; row += b.n) {
@@ -293,7 +293,7 @@ static float *partial_at(const attention_job *j, int64_t r, int head, int s)
 
 static void split_segment(block *b, int s)
 {
-    key_range keys[PL_ATTENTION_BLOCK];
+    key_range keys[PL_ATTENTION_BLOCK] = {{0, 0}};
     for (int i = 0; i < b->n; i++) {
         int first = b->seen[i].from / PL_ATTENTION_SEGMENT;
         row_parts(b, i, partial_at(b->job, b->row + i, b->head, s > first ? s - first : 0));
@@ -305,7 +305,7 @@ static void split_segments(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const attention_job *j = ctx;
     float *score = j->scratch + thread * j->scratch_floats;
-    block b;
+    block b = {.n = 0};
     for (int64_t task = begin; task < end; task++) {
         int s = (int)(task % j->segments), head = (int)(task / j->segments / j->blocks);
         int64_t row = task / j->segments % j->blocks * j->block_rows, limit = block_limit(j, row);
@@ -338,7 +338,7 @@ static void split_merge(void *ctx, int64_t begin, int64_t end, int thread)
 static int most_segments(const attention_job *j)
 {
     int most = 0;
-    block b;
+    block b = {.n = 0};
     for (int64_t i = 0; i < j->blocks; i++) {
         int64_t row = i * j->block_rows, limit = block_limit(j, row);
         for (; row < limit; row += b.n) {

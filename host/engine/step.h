@@ -24,20 +24,19 @@ typedef struct pl_step_row {
 
 /* Borrows all of them. */
 pl_status pl_step_create(const pl_net *net, pl_kv *kv, const pl_ple *ple, int max_rows, pl_step **out, pl_error *err);
-void pl_step_free(pl_step *step);
+void pl_step_free(pl_step *t);
 
 /* Bytes of work memory that pl_step_create() takes. */
 size_t pl_step_bytes(const pl_config *config, int max_rows);
 
 /* Runs 1 to max_rows rows. trace may be NULL; with one, every row must be wanted. Allocates nothing. */
-pl_status pl_step_run(pl_step *step, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user,
-                      pl_error *err);
+pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user, pl_error *err);
 
 /* Logits of the wanted rows [first, first + n) of the last run, counted among wanted rows in the order given; n at
  * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call. */
-pl_status pl_step_logits(pl_step *step, int first, int n, const float **logits, pl_error *err);
+pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_error *err);
 
 /* Final hidden states of the wanted rows: f32 [wanted][hidden], valid until the next run. */
-const float *pl_step_hidden(const pl_step *step);
+const float *pl_step_hidden(const pl_step *t);
 
 #endif

@@ -59,7 +59,7 @@ static pl_status need_layer_sizes(const reader *r, const char *key, int *out)
 /* The same where all layers must agree. */
 static pl_status need_even_size(const reader *r, const char *key, int *out)
 {
-    int sizes[PL_MAX_LAYERS];
+    int sizes[PL_MAX_LAYERS] = {0};
     PL_TRY(need_layer_sizes(r, key, sizes));
     for (int l = 1; l < r->config->n_layers; l++)
         if (sizes[l] != sizes[0])
@@ -82,7 +82,7 @@ static pl_status read_sizes(const reader *r)
     PL_TRY(need_layer_sizes(r, "gemma3n.feed_forward_length", c->ffn));
     PL_TRY(need_even_size(r, "gemma3n.attention.head_count", &c->n_heads));
     PL_TRY(need_even_size(r, "gemma3n.attention.head_count_kv", &c->n_kv_heads));
-    c->head_dim = c->hidden / c->n_heads;
+    c->head_dim = c->n_heads > 0 ? c->hidden / c->n_heads : 0;
     PL_TRY(pl_gguf_int(r->file, "gemma3n.attention.key_length", 1, SIZE_MAX_VALUE, &c->head_dim, r->err));
     value_length = rope_dims = c->head_dim;
     PL_TRY(pl_gguf_int(r->file, "gemma3n.attention.value_length", c->head_dim, c->head_dim, &value_length, r->err));

@@ -98,7 +98,7 @@ static pl_status read_vocab(reader *r, pl_error *err)
     r->flags = calloc(r->n_vocab, 1);
     if (!r->piece || !r->flags)
         return pl_fail_memory(err, r->n_vocab * sizeof *r->piece, "the vocabulary");
-    const char *text;
+    const char *text = NULL;
     json_t *value;
     json_object_foreach(r->vocab, text, value)
     {
@@ -151,9 +151,9 @@ static pl_status read_pieces(reader *r, pl_error *err)
     if (!absent(list) && !json_is_array(list))
         return pl_fail(err, PL_ERR_FORMAT, "%s: added_tokens is not an array", where);
     size_t n_added = json_array_size(list);
-    const char *text;
-    json_int_t id;
-    bool special;
+    const char *text = NULL;
+    json_int_t id = 0;
+    bool special = false;
     for (size_t i = 0; i < n_added; i++) {
         PL_TRY(read_added(r, i, &text, &id, &special, err));
         const json_t *known = json_object_get(r->vocab, text);
@@ -167,8 +167,10 @@ static pl_status read_pieces(reader *r, pl_error *err)
             return pl_fail(err, PL_ERR_FORMAT, "%s: added_tokens[%zu] (\"%.60s\") is listed twice", where, i, text);
         r->flags[id] |= (uint8_t)(PL_PIECE_ADDED | (special ? PL_PIECE_SPECIAL : 0));
     }
-    for (size_t i = 0; i < r->n_vocab; i++)
-        PL_TRY(pl_token_source_piece(r->src, r->piece[i], strlen(r->piece[i]), r->flags[i], err));
+    for (size_t i = 0; i < r->n_vocab; i++) {
+        const char *piece = r->piece[i]; /* there: ids without gaps were checked */
+        PL_TRY(pl_token_source_piece(r->src, piece, piece ? strlen(piece) : 0, r->flags[i], err));
+    }
     for (size_t i = 0; i < n_added; i++) {
         PL_TRY(read_added(r, i, &text, &id, &special, err));
         if (json_object_get(r->vocab, text))
@@ -208,8 +210,8 @@ static bool halves(const json_t *merge, const char **a, size_t *n_a, const char 
 static pl_status read_merge(reader *r, size_t i, const json_t *merge, pl_error *err)
 {
     pl_token_source *src = r->src;
-    const char *half[2];
-    size_t n[2];
+    const char *half[2] = {NULL, NULL};
+    size_t n[2] = {0, 0};
     if (!halves(merge, &half[0], &n[0], &half[1], &n[1]))
         return pl_fail(err, PL_ERR_FORMAT, "%s: model.merges[%zu] is neither [\"a\", \"b\"] nor \"a b\"", src->where,
                        i);
@@ -220,7 +222,7 @@ static pl_status read_merge(reader *r, size_t i, const json_t *merge, pl_error *
             return pl_fail(err, PL_ERR_FORMAT, "%s: model.merges[%zu]: \"%.*s\" is not in model.vocab", src->where, i,
                            n[k] < 60 ? (int)n[k] : 60, half[k]);
     }
-    if (n[0] + n[1] > r->joined_room) {
+    if (!r->joined || n[0] + n[1] > r->joined_room) {
         size_t room = 2 * (n[0] + n[1]);
         char *grown = realloc(r->joined, room);
         if (!grown)

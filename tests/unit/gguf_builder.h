@@ -44,7 +44,7 @@ void gguf_builder_u32(gguf_builder *b, const char *key, uint32_t value);
 void gguf_builder_f32(gguf_builder *b, const char *key, float value);
 void gguf_builder_bool(gguf_builder *b, const char *key, bool value);
 void gguf_builder_text(gguf_builder *b, const char *key, const char *value);
-void gguf_builder_array(gguf_builder *b, const char *key, uint32_t type, const void *values, uint64_t n, size_t bytes);
+void gguf_builder_array(gguf_builder *b, const char *key, uint32_t type, const void *values, uint64_t n, size_t size);
 void gguf_builder_texts(gguf_builder *b, const char *key, const char *const *values, uint64_t n);
 void gguf_builder_drop_key(gguf_builder *b, const char *key);
 
