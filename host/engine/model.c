@@ -14,8 +14,7 @@ static bool is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
-/* The tokenizer of a Hugging Face folder. Its cache is a convenience: no folder for it, no cache. */
-static pl_status open_json_tokenizer(const char *folder, pl_tokenizer **out, pl_error *err)
+static pl_status open_json(const char *folder, const char *cache, pl_tokenizer **out, pl_error *err)
 {
     static const char name[] = "/tokenizer.json";
     size_t room = strlen(folder) + sizeof name;
@@ -23,22 +22,26 @@ static pl_status open_json_tokenizer(const char *folder, pl_tokenizer **out, pl_
     if (!path)
         return pl_fail_memory(err, room, "a path");
     snprintf(path, room, "%s%s", folder, name);
-    char *cache = NULL;
-    if (pl_cache_dir(&cache, NULL) != PL_OK)
-        cache = NULL;
     pl_status status = pl_tokenizer_from_json(path, cache, out, err);
-    free(cache);
     free(path);
     return status;
 }
 
-static pl_status open_tokenizer(pl_model *model, const char *path, pl_error *err)
+/* pieces: of a GGUF file, or NULL for a folder. The cache is a convenience: no folder for it, no cache. */
+static pl_status open_tokenizer(const char *path, const pl_pieces *pieces, pl_tokenizer **out, pl_error *err)
 {
-    const pl_pieces *p = pl_checkpoint_pieces(model->checkpoint);
-    if (!p)
-        return open_json_tokenizer(path, &model->tokenizer, err);
-    pl_vocabulary v = {p->n, p->text, p->offset, p->score, p->kind};
-    return pl_tokenizer_from_vocabulary(&v, path, &model->tokenizer, err);
+    char *cache = NULL;
+    if (pl_cache_dir(&cache, NULL) != PL_OK)
+        cache = NULL;
+    pl_status status;
+    if (pieces) {
+        pl_vocabulary v = {pieces->n, pieces->text, pieces->offset, pieces->score, pieces->kind};
+        status = pl_tokenizer_from_vocabulary(&v, path, cache, out, err);
+    } else {
+        status = open_json(path, cache, out, err);
+    }
+    free(cache);
+    return status;
 }
 
 static pl_status check_agreement(const pl_model *model, const char *path, pl_error *err)
@@ -53,14 +56,14 @@ static pl_status check_agreement(const pl_model *model, const char *path, pl_err
 static pl_status open_all(pl_model *model, const char *path, pl_error *err)
 {
     PL_TRY(pl_checkpoint_open(path, &model->checkpoint, err));
-    PL_TRY(open_tokenizer(model, path, err));
+    PL_TRY(open_tokenizer(path, pl_checkpoint_pieces(model->checkpoint), &model->tokenizer, err));
     return check_agreement(model, path, err);
 }
 
 static pl_status open_text(pl_model *model, const char *path, pl_error *err)
 {
     if (is_folder(path))
-        return open_json_tokenizer(path, &model->tokenizer, err);
+        return open_tokenizer(path, NULL, &model->tokenizer, err);
     return open_all(model, path, err);
 }
 

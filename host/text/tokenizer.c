@@ -46,13 +46,31 @@ void pl_tokenizer_free(pl_tokenizer *tokenizer)
     free(tokenizer);
 }
 
-static pl_status build_from_json(const pl_mapfile *json, const char *path, const uint64_t source[2],
-                                 const char *cache_dir, pl_tokenizer *tokenizer, pl_error *err)
+/* Where the pieces and merges come from, and a name for exactly that content. */
+typedef struct origin {
+    pl_status (*read)(const struct origin *from, pl_token_source *src, pl_error *err);
+    const char *where;
+    uint64_t content[2];
+    const pl_mapfile *json;
+    const pl_vocabulary *vocabulary;
+} origin;
+
+static pl_status read_json(const origin *from, pl_token_source *src, pl_error *err)
+{
+    return pl_token_source_from_json((const char *)from->json->data, from->json->size, src, err);
+}
+
+static pl_status read_vocabulary(const origin *from, pl_token_source *src, pl_error *err)
+{
+    return pl_token_source_from_vocabulary(from->vocabulary, src, err);
+}
+
+static pl_status build(const origin *from, const char *cache_dir, pl_tokenizer *tokenizer, pl_error *err)
 {
     pl_status status;
     pl_token_source src;
-    pl_token_source_init(&src, path, source);
-    PL_TRY_GOTO(pl_token_source_from_json((const char *)json->data, json->size, &src, err));
+    pl_token_source_init(&src, from->where, from->content);
+    PL_TRY_GOTO(from->read(from, &src, err));
     PL_TRY_GOTO(pl_token_tables_build(&src, &tokenizer->image, &tokenizer->tables, err));
     if (cache_dir)
         pl_tokenizer_cache_store(cache_dir, tokenizer->image);
@@ -61,45 +79,52 @@ fail:
     return status;
 }
 
-pl_status pl_tokenizer_from_json(const char *path, const char *cache_dir, pl_tokenizer **out, pl_error *err)
+static pl_status load_or_build(const origin *from, const char *cache_dir, pl_tokenizer **out, pl_error *err)
 {
-    pl_status status = PL_OK;
-    pl_mapfile json = {0};
     pl_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
     if (!tokenizer)
         return pl_fail_memory(err, sizeof *tokenizer, "a tokenizer");
-    PL_TRY_GOTO(pl_mapfile_open(path, &json, err));
-    XXH128_hash_t hash = XXH3_128bits(json.data, json.size);
-    uint64_t source[2] = {hash.low64, hash.high64};
-    if (!cache_dir || !pl_tokenizer_cache_load(cache_dir, source, &tokenizer->file, &tokenizer->tables))
-        PL_TRY_GOTO(build_from_json(&json, path, source, cache_dir, tokenizer, err));
-    *out = tokenizer;
-    tokenizer = NULL;
-fail:
-    pl_mapfile_close(&json);
-    pl_tokenizer_free(tokenizer);
+    pl_status status = PL_OK;
+    if (!cache_dir || !pl_tokenizer_cache_load(cache_dir, from->content, &tokenizer->file, &tokenizer->tables))
+        status = build(from, cache_dir, tokenizer, err);
+    if (status != PL_OK)
+        pl_tokenizer_free(tokenizer);
+    else
+        *out = tokenizer;
     return status;
 }
 
-pl_status pl_tokenizer_from_vocabulary(const pl_vocabulary *vocabulary, const char *where, pl_tokenizer **out,
-                                       pl_error *err)
+pl_status pl_tokenizer_from_json(const char *path, const char *cache_dir, pl_tokenizer **out, pl_error *err)
 {
-    pl_status status;
-    pl_token_source src;
-    pl_tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    if (!tokenizer)
-        return pl_fail_memory(err, sizeof *tokenizer, "a tokenizer");
-    size_t bytes = vocabulary->n > 0 ? (size_t)vocabulary->offset[vocabulary->n] : 0;
-    XXH128_hash_t hash = XXH3_128bits(vocabulary->text, bytes);
-    pl_token_source_init(&src, where, (uint64_t[2]){hash.low64, hash.high64});
-    PL_TRY_GOTO(pl_token_source_from_vocabulary(vocabulary, &src, err));
-    PL_TRY_GOTO(pl_token_tables_build(&src, &tokenizer->image, &tokenizer->tables, err));
-    *out = tokenizer;
-    tokenizer = NULL;
-fail:
-    pl_token_source_free(&src);
-    pl_tokenizer_free(tokenizer);
+    pl_mapfile json = {0};
+    PL_TRY(pl_mapfile_open(path, &json, err));
+    XXH128_hash_t hash = XXH3_128bits(json.data, json.size);
+    origin from = {.read = read_json, .where = path, .content = {hash.low64, hash.high64}, .json = &json};
+    pl_status status = load_or_build(&from, cache_dir, out, err);
+    pl_mapfile_close(&json);
     return status;
+}
+
+/* Folds n bytes into content. */
+static void fold(uint64_t content[2], const void *data, size_t n)
+{
+    XXH128_hash_t hash = XXH3_128bits_withSeed(data, n, content[0] ^ content[1]);
+    content[0] = hash.low64;
+    content[1] = hash.high64;
+}
+
+pl_status pl_tokenizer_from_vocabulary(const pl_vocabulary *vocabulary, const char *where, const char *cache_dir,
+                                       pl_tokenizer **out, pl_error *err)
+{
+    origin from = {.read = read_vocabulary, .where = where, .vocabulary = vocabulary};
+    size_t n = vocabulary->n > 0 ? (size_t)vocabulary->n : 0;
+    if (n > 0) {
+        fold(from.content, vocabulary->offset, (n + 1) * sizeof *vocabulary->offset);
+        fold(from.content, vocabulary->text, (size_t)vocabulary->offset[n]);
+        fold(from.content, vocabulary->score, n * sizeof *vocabulary->score);
+        fold(from.content, vocabulary->kind, n * sizeof *vocabulary->kind);
+    }
+    return load_or_build(&from, cache_dir, out, err);
 }
 
 int32_t pl_tokenizer_size(const pl_tokenizer *tokenizer)

@@ -21,9 +21,9 @@ typedef struct pl_vocabulary {
  * ignored. */
 pl_status pl_tokenizer_from_json(const char *path, const char *cache_dir, pl_tokenizer **out, pl_error *err);
 
-/* From a GGUF vocabulary; `where` names the file. Nothing is borrowed after return. */
-pl_status pl_tokenizer_from_vocabulary(const pl_vocabulary *vocabulary, const char *where, pl_tokenizer **out,
-                                       pl_error *err);
+/* From a GGUF vocabulary; `where` names the file, cache_dir as above. Nothing is borrowed after return. */
+pl_status pl_tokenizer_from_vocabulary(const pl_vocabulary *vocabulary, const char *where, const char *cache_dir,
+                                       pl_tokenizer **out, pl_error *err);
 void pl_tokenizer_free(pl_tokenizer *tokenizer);
 
 /* One more than the largest id. */

@@ -56,7 +56,7 @@ Test(tokenizer, from_a_gguf_vocabulary_equals_the_reference)
     pl_vocabulary view = fixture_view(&vocabulary);
     pl_error err;
     pl_tokenizer *tokenizer;
-    cr_assert(pl_tokenizer_from_vocabulary(&view, "small", &tokenizer, &err) == PL_OK, "%s", err.message);
+    cr_assert(pl_tokenizer_from_vocabulary(&view, "small", NULL, &tokenizer, &err) == PL_OK, "%s", err.message);
     fixture_vocabulary_free(&vocabulary);
     expect_goldens(tokenizer);
     json_t *added;
@@ -246,7 +246,7 @@ static pl_status use(void *ctx, pl_error *err)
     size_t n;
     pl_tokenizer *tokenizer = NULL;
     if (ctx)
-        PL_TRY_GOTO(pl_tokenizer_from_vocabulary(ctx, "small", &tokenizer, err));
+        PL_TRY_GOTO(pl_tokenizer_from_vocabulary(ctx, "small", NULL, &tokenizer, err));
     else
         PL_TRY_GOTO(pl_tokenizer_from_json(SMALL_TOKENIZER, NULL, &tokenizer, err));
     static const char in[] = "<bos>some words and thequickbrownfoxjumpsoverthelazydogthequickbrownfoxjumps\xff";
@@ -317,7 +317,7 @@ Test(tokenizer, published_equals_the_reference)
     fixture_vocabulary vocabulary = fixture_vocabulary_of(json);
     json_decref(json);
     pl_vocabulary view = fixture_view(&vocabulary);
-    cr_assert(pl_tokenizer_from_vocabulary(&view, "published", &tokenizer, &err) == PL_OK, "%s", err.message);
+    cr_assert(pl_tokenizer_from_vocabulary(&view, "published", NULL, &tokenizer, &err) == PL_OK, "%s", err.message);
     expect_published(tokenizer, golden);
     pl_tokenizer_free(tokenizer);
     fixture_vocabulary_free(&vocabulary);
