@@ -13,7 +13,5 @@ if ! { cmake --preset release && cmake --build --preset release; } >build/demo.l
     exit 1
 fi
 
-if [ $# = 0 ]; then
-    exec build/release/pleiad run -m tools/demo_model/demo.gguf
-fi
-exec build/release/pleiad run -m tools/demo_model/demo.gguf -p "$1"
+# A model this small is right when it says what it is surest of.
+exec build/release/pleiad run -m tools/demo_model/demo.gguf --temp 0 ${1+-p "$1"}

@@ -29,7 +29,8 @@ void pl_step_free(pl_step *t);
 /* Bytes of work memory that pl_step_create() takes. */
 size_t pl_step_bytes(const pl_config *config, int max_rows);
 
-/* Runs 1 to max_rows rows. trace may be NULL; with one, every row must be wanted. Allocates nothing. */
+/* Runs 1 to max_rows rows. trace may be NULL; with one, every row must be wanted, and all
+ * on one path. Allocates nothing. */
 pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user, pl_error *err);
 
 /* Logits of the wanted rows [first, first + n) of the last run, counted among wanted rows in the order given; n at

@@ -5,8 +5,9 @@
 #include "host/base/status.h"
 
 /* One tensor of one step: f32 [streams][rows][width], `streams` 1 for all but the four-stream tensors; rows
- * follow those of earlier steps. Names are those of the goldens: "embeds", "layer.04.mlp_act" ... A layer that
- * the path skips gives nothing. shape: how `width` splits, e.g. heads x head_dim ({8, 256}, 2). */
+ * follow those of earlier steps. Names are those of the goldens: "embeds", "layer.04.mlp_act" ... Layers are
+ * numbered as the path counts them: one that it skips has no number. shape: how `width` splits, e.g. heads x
+ * head_dim ({8, 256}, 2). */
 typedef struct pl_trace_tensor {
     const char *name;
     const float *v;

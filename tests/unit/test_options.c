@@ -391,3 +391,25 @@ Test(options, color)
     close(null);
     pl_options_free(&o);
 }
+
+/* What the help calls the default is what an embedder gets who asks for nothing. */
+Test(options, sampling_defaults_are_the_librarys)
+{
+    pl_options o = parsed("run -m x");
+    pl_sampling want = pl_sampling_default();
+    cr_expect_eq(o.sampling.temperature, want.temperature);
+    cr_expect_eq(o.sampling.top_k, want.top_k);
+    cr_expect_eq(o.sampling.top_p, want.top_p);
+    cr_expect_eq(o.sampling.min_p, want.min_p);
+    cr_expect_eq(o.sampling.typical_p, want.typical_p);
+    cr_expect_eq(o.sampling.repeat_penalty, want.repeat_penalty);
+    cr_expect_eq(o.sampling.presence_penalty, want.presence_penalty);
+    cr_expect_eq(o.sampling.frequency_penalty, want.frequency_penalty);
+    cr_expect_eq(o.sampling.penalty_last_n, want.penalty_last_n);
+    cr_expect_eq(o.sampling.dry_multiplier, want.dry_multiplier);
+    cr_expect_eq(o.sampling.dry_base, want.dry_base);
+    cr_expect_eq(o.sampling.dry_allowed_length, want.dry_allowed_length);
+    cr_expect_eq(o.sampling.dry_last_n, want.dry_last_n);
+    cr_expect_arr_eq(o.sampling.order, want.order, sizeof want.order);
+    pl_options_free(&o);
+}
