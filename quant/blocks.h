@@ -81,6 +81,18 @@ static inline float pl_bf16_to_f32(uint16_t h)
 /* f32 to f16, round to nearest even, overflow to infinity. */
 uint16_t pl_f32_to_f16(float f);
 
+/* Scale and minimum, 6 bits each, of group j (0 to 7) of a Q4_K or Q5_K block. */
+static inline void pl_k_scale(const uint8_t s[12], int j, int *scale, int *minimum)
+{
+    if (j < 4) {
+        *scale = s[j] & 63;
+        *minimum = s[j + 4] & 63;
+    } else {
+        *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
+        *minimum = s[j + 4] >> 4 | (s[j] >> 6) << 4;
+    }
+}
+
 /* out[0..n) = the values of the n elements at src (any alignment); n: a multiple of the block size. Exactly
  * the values that llama.cpp's dequantiser gives. */
 void pl_decode(pl_dtype type, const void *src, float *out, int64_t n);

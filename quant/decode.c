@@ -80,15 +80,19 @@ static void block_q8_0(const void *src, float *out)
         out[j] = d * (float)b.q[j];
 }
 
-/* Scale and minimum of group j (0..7), six bits each, as Q4_K and Q5_K pack them. */
-static void k_scale(const uint8_t *s, int j, int *scale, int *minimum)
+/* h: the fifth bits of Q5_K, or NULL. */
+static void block_k(uint16_t d16, uint16_t dmin16, const uint8_t *s, const uint8_t *q, const uint8_t *h, float *out)
 {
-    if (j < 4) {
-        *scale = s[j] & 63;
-        *minimum = s[j + 4] & 63;
-    } else {
-        *scale = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
-        *minimum = s[j + 4] >> 4 | (s[j] >> 6) << 4;
+    float d = pl_f16_to_f32(d16), dmin = pl_f16_to_f32(dmin16);
+    for (int j = 0; j < 8; j++) {
+        int scale, minimum;
+        pl_k_scale(s, j, &scale, &minimum);
+        float step = d * (float)scale, low = dmin * (float)minimum;
+        const uint8_t *pair = q + 32 * (j / 2); /* of groups */
+        for (int l = 0; l < 32; l++) {
+            int value = (j & 1 ? pair[l] >> 4 : pair[l] & 15) | (h ? (h[l] >> j & 1) << 4 : 0);
+            out[32 * j + l] = step * (float)value - low;
+        }
     }
 }
 
@@ -96,32 +100,14 @@ static void block_q4_k(const void *src, float *out)
 {
     pl_block_q4_k b;
     memcpy(&b, src, sizeof b);
-    float d = pl_f16_to_f32(b.d), dmin = pl_f16_to_f32(b.dmin);
-    for (int j = 0; j < 8; j++) {
-        int scale, minimum;
-        k_scale(b.s, j, &scale, &minimum);
-        float step = d * (float)scale, low = dmin * (float)minimum;
-        const uint8_t *q = b.q + 32 * (j / 2);
-        for (int l = 0; l < 32; l++)
-            out[32 * j + l] = step * (float)(j & 1 ? q[l] >> 4 : q[l] & 15) - low;
-    }
+    block_k(b.d, b.dmin, b.s, b.q, NULL, out);
 }
 
 static void block_q5_k(const void *src, float *out)
 {
     pl_block_q5_k b;
     memcpy(&b, src, sizeof b);
-    float d = pl_f16_to_f32(b.d), dmin = pl_f16_to_f32(b.dmin);
-    for (int j = 0; j < 8; j++) {
-        int scale, minimum;
-        k_scale(b.s, j, &scale, &minimum);
-        float step = d * (float)scale, low = dmin * (float)minimum;
-        const uint8_t *q = b.q + 32 * (j / 2);
-        for (int l = 0; l < 32; l++) {
-            int value = (j & 1 ? q[l] >> 4 : q[l] & 15) | (b.h[l] >> j & 1) << 4;
-            out[32 * j + l] = step * (float)value - low;
-        }
-    }
+    block_k(b.d, b.dmin, b.s, b.q, b.h, out);
 }
 
 static void block_q6_k(const void *src, float *out)

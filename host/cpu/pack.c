@@ -80,18 +80,6 @@ static void read_q8_0(const void *src, int group, group_codes *g)
         g->code[i] = (uint8_t)(b.q[i] + 128);
 }
 
-/* Scale and minimum of group j, as Q4_K and Q5_K pack them. */
-static void k_scales(const uint8_t *s, int j, group_codes *g)
-{
-    if (j < 4) {
-        g->scale[0] = s[j] & 63;
-        g->minimum = s[j + 4] & 63;
-    } else {
-        g->scale[0] = (s[j + 4] & 15) | (s[j - 4] >> 6) << 4;
-        g->minimum = s[j + 4] >> 4 | (s[j] >> 6) << 4;
-    }
-}
-
 static void k_nibbles(const uint8_t *q, int group, uint8_t *code)
 {
     q += 32 * (group / 2);
@@ -105,7 +93,7 @@ static void read_q4_k(const void *src, int group, group_codes *g)
     memcpy(&b, src, sizeof b);
     g->d = b.d;
     g->m = b.dmin;
-    k_scales(b.s, group, g);
+    pl_k_scale(b.s, group, &g->scale[0], &g->minimum);
     k_nibbles(b.q, group, g->code);
 }
 
@@ -115,7 +103,7 @@ static void read_q5_k(const void *src, int group, group_codes *g)
     memcpy(&b, src, sizeof b);
     g->d = b.d;
     g->m = b.dmin;
-    k_scales(b.s, group, g);
+    pl_k_scale(b.s, group, &g->scale[0], &g->minimum);
     k_nibbles(b.q, group, g->code);
     for (int i = 0; i < PL_GROUP; i++)
         g->code[i] |= (uint8_t)((b.h[i] >> group & 1) << 4);
