@@ -57,10 +57,7 @@ static pl_status check_prompt(const pl_session *s, const int32_t *prompt, size_t
         return pl_fail(err, PL_ERR_ARGUMENT, "the prompt is empty");
     if (n > (size_t)e->context)
         return pl_fail(err, PL_ERR_CONTEXT, "the prompt has %zu tokens, the context holds %d", n, e->context);
-    for (size_t i = 0; i < n; i++)
-        if (prompt[i] < 0 || prompt[i] >= e->config->vocab)
-            return pl_fail(err, PL_ERR_ARGUMENT, "prompt token %zu is %d, expected 0 to %d", i, prompt[i],
-                           e->config->vocab - 1);
+    PL_TRY(pl_session_check_ids(s, prompt, n, "prompt token", err));
     if (params->max_tokens < -1)
         return pl_fail(err, PL_ERR_ARGUMENT, "max_tokens is %d, expected -1 or more", params->max_tokens);
     if (params->n_logprobs < -1 || params->n_logprobs > e->config->vocab)

@@ -93,9 +93,13 @@ static pl_status check_finite(pl_backend *backend, const pl_tensor *t, pl_error 
 static pl_status load_matrix(loader *l, const matrix *m)
 {
     pl_net *net = l->net;
-    PL_TRY(check_finite(net->backend, m->from, l->err));
     size_t bytes = net->backend->weight_bytes(net->backend, m->from);
-    PL_TRY(net->backend->weight_load(net->backend, m->from, (char *)net->packed + l->used, m->to, l->err));
+    if (bytes == 0) /* what is packed is checked as it is read */
+        PL_TRY(check_finite(net->backend, m->from, l->err));
+    pl_status status = net->backend->weight_load(net->backend, m->from, (char *)net->packed + l->used, m->to, l->err);
+    if (status == PL_ERR_FORMAT) /* tells the column too */
+        PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
+    PL_TRY(status);
     l->used += aligned(bytes);
     if (m->to->packed) {
         net->packed_bytes += m->to->bytes;

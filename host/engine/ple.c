@@ -1,7 +1,8 @@
 #define _GNU_SOURCE
 #include "host/engine/ple.h"
 
-#include <math.h>
+#include "host/engine/finite.h"
+
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -43,10 +44,7 @@ static void gather_rows(void *ctx, int64_t begin, int64_t end, int thread)
         int64_t n = whole_blocks(table, (int64_t)j->layers[i] * j->ple->dim);
         float *out = j->out + i * j->ld;
         pl_decode(table->type, pl_tensor_row(table, row), out, n);
-        float zero = 0; /* stays 0 as long as every value is finite */
-        for (int64_t k = 0; k < n; k++)
-            zero += out[k] * 0.0f;
-        if (zero != 0 || isnan(zero))
+        if (!pl_all_finite(out, n))
             atomic_store(&j->bad, row);
     }
 }

@@ -97,6 +97,15 @@ size_t pl_session_token_bytes(const pl_session *s)
     return (size_t)pl_path_bytes(s->engine->model->checkpoint, &s->path);
 }
 
+pl_status pl_session_check_ids(const pl_session *s, const int32_t *ids, size_t n, const char *what, pl_error *err)
+{
+    int32_t vocab = s->engine->config->vocab;
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= vocab)
+            return pl_fail(err, PL_ERR_ARGUMENT, "%s %zu is %d, expected 0 to %d", what, i, ids[i], vocab - 1);
+    return PL_OK;
+}
+
 int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n)
 {
     int32_t same = 0;
@@ -179,9 +188,7 @@ pl_status pl_logits(pl_session *s, const int32_t *ids, size_t n, bool keep, floa
     int32_t base = keep ? pl_kv_length(e->kv, s->sequence) : truncate_kv(s, 0);
     if (n > (size_t)(e->context - base))
         return pl_fail(err, PL_ERR_CONTEXT, "%zu tokens after %d do not fit the context of %d", n, base, e->context);
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= e->config->vocab)
-            return pl_fail(err, PL_ERR_ARGUMENT, "token %zu is %d, expected 0 to %d", i, ids[i], e->config->vocab - 1);
+    PL_TRY(pl_session_check_ids(s, ids, n, "token", err));
     memcpy(s->tokens + base, ids, n * sizeof *ids);
     s->n_tokens = base + (int32_t)n;
     atomic_store(&s->cancelled, false);

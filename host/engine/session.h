@@ -25,6 +25,9 @@ typedef pl_status (*pl_logits_sink)(void *user, int32_t first, int32_t n, const 
  * sink. Stops between chunks when the session was cancelled; what was read stays. */
 pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err);
 
+/* PL_ERR_ARGUMENT names the first id that is none of the model's; `what` is what the ids are: "prompt token". */
+pl_status pl_session_check_ids(const pl_session *s, const int32_t *ids, size_t n, const char *what, pl_error *err);
+
 /* Makes the first n tokens of ids the session's; returns how many of them keep their K/V, at most n - 1. */
 int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n);
 

@@ -1,5 +1,6 @@
 #include "host/engine/step.h"
 
+#include "host/engine/finite.h"
 #include "host/engine/layer_rows.h"
 
 #include <math.h>
@@ -369,13 +370,9 @@ static pl_status finish(pl_step *t, pl_error *err)
     t->ops->output_norm(t->stream, t->mean, t->hidden, t->streams.v, t->pred, t->wanted, t->net->out_norm, c->eps);
     show(t, "final.pre_norm", t->mean, c->hidden);
     show(t, "final.hidden", t->hidden, c->hidden);
-    for (int r = 0; r < t->wanted; r++) {
-        float zero = 0; /* stays 0 as long as every value is finite */
-        for (int i = 0; i < c->hidden; i++)
-            zero += t->hidden[(int64_t)r * c->hidden + i] * 0.0f;
-        if (isnan(zero))
+    for (int r = 0; r < t->wanted; r++)
+        if (!pl_all_finite(t->hidden + (int64_t)r * c->hidden, c->hidden))
             return pl_fail(err, PL_ERR_NUMERIC, "the model's output at position %d is not finite", t->position[r]);
-    }
     return PL_OK;
 }
 
@@ -424,9 +421,4 @@ pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_
         t->ops->softcap(t->stream, t->logits, n, c->vocab, c->softcap);
     *logits = t->logits;
     return PL_OK;
-}
-
-const float *pl_step_hidden(const pl_step *t)
-{
-    return t->hidden;
 }

@@ -37,7 +37,4 @@ pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn tr
  * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call. */
 pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_error *err);
 
-/* Final hidden states of the wanted rows: f32 [wanted][hidden], valid until the next run. */
-const float *pl_step_hidden(const pl_step *t);
-
 #endif
