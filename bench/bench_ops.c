@@ -5,6 +5,7 @@
  * Sizes are those of Gemma 3n E4B. Prints CSV: the median time, the bytes that the op's contract says it moves,
  * their rate and its share of what the same threads read from memory (above 1: a cache served it); for attention
  * the arithmetic too, two operations for each multiplication with addition. OP and ISA are parts of names. */
+#include "bench/median.h"
 #include "host/base/bandwidth.h"
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
@@ -44,12 +45,6 @@ typedef struct bench {
 
 typedef void (*bench_fn)(bench *b);
 
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
 static double median_seconds(bench *b, bench_fn fn)
 {
     double s[MAX_RUNS], total = 0;
@@ -62,8 +57,7 @@ static double median_seconds(bench *b, bench_fn fn)
         total += s[n++];
         b->run++;
     }
-    qsort(s, (size_t)n, sizeof *s, by_value);
-    return s[n / 2];
+    return pl_median(s, (size_t)n);
 }
 
 static void report(bench *b, const char *op, bench_fn fn, double bytes, double flops)

@@ -4,6 +4,7 @@
  *
  * Prints one line of CSV for each chain: the median of RUNS runs on one thread. The logits are made: a
  * few likely tokens over a broad rest, as a language model gives them, or all of them alike. */
+#include "bench/median.h"
 #include "host/base/clock.h"
 #include "host/base/rng.h"
 #include "host/engine/sampler.h"
@@ -15,18 +16,6 @@
 #define RUNS 31
 #define VOCAB 262400
 #define HISTORY 4096
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
-static double median(double *v)
-{
-    qsort(v, RUNS, sizeof *v, by_value);
-    return v[RUNS / 2];
-}
 
 static double normal(pl_rng *rng)
 {
@@ -67,7 +56,7 @@ static pl_status bench(const char *what, const char *logits_kind, const float *l
     }
     pl_sampler_free(sampler);
     if (status == PL_OK)
-        printf("%s,%s,%.0f,us\n", what, logits_kind, 1e6 * median(s));
+        printf("%s,%s,%.0f,us\n", what, logits_kind, 1e6 * pl_median(s, RUNS));
     return status;
 }
 
@@ -81,7 +70,7 @@ static pl_status bench_logprobs(const char *logits_kind, const float *logits, pl
         PL_TRY(pl_sampler_logprobs(logits, VOCAB, 7, &logprob, top, 20, err));
         s[i] = pl_clock_seconds() - start;
     }
-    printf("20 logprobs,%s,%.0f,us\n", logits_kind, 1e6 * median(s));
+    printf("20 logprobs,%s,%.0f,us\n", logits_kind, 1e6 * pl_median(s, RUNS));
     return PL_OK;
 }
 

@@ -4,6 +4,7 @@
  *
  * Prints one line of CSV for each: medians of RUNS runs on one thread. bench_tokenizer_hf.py prints the same for
  * Hugging Face tokenizers. */
+#include "bench/median.h"
 #include "host/base/clock.h"
 #include "host/base/mapfile.h"
 #include "host/text/tokenizer.h"
@@ -12,18 +13,6 @@
 #include <stdlib.h>
 
 #define RUNS 9
-
-static int by_value(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-    return *x < *y ? -1 : *x > *y;
-}
-
-static double median(double *v)
-{
-    qsort(v, RUNS, sizeof *v, by_value);
-    return v[RUNS / 2];
-}
 
 static pl_status bench_load(const char *path, const char *cache_dir, const char *what, pl_error *err)
 {
@@ -35,7 +24,7 @@ static pl_status bench_load(const char *path, const char *cache_dir, const char 
         s[i] = pl_clock_seconds() - start;
         pl_tokenizer_free(tokenizer);
     }
-    printf("%s,%.1f,ms\n", what, 1e3 * median(s));
+    printf("%s,%.1f,ms\n", what, 1e3 * pl_median(s, RUNS));
     return PL_OK;
 }
 
@@ -58,8 +47,8 @@ static pl_status bench_text(const pl_tokenizer *tokenizer, const pl_mapfile *tex
         pl_ids_free(&ids);
     }
     printf("tokens,%zu,\n", n_ids);
-    printf("encode,%.2f,MB/s\n", (double)text->size / 1e6 / median(encode_s));
-    printf("decode,%.2f,MB/s\n", (double)text->size / 1e6 / median(decode_s));
+    printf("encode,%.2f,MB/s\n", (double)text->size / 1e6 / pl_median(encode_s, RUNS));
+    printf("decode,%.2f,MB/s\n", (double)text->size / 1e6 / pl_median(decode_s, RUNS));
     return PL_OK;
 }
 

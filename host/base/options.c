@@ -312,11 +312,6 @@ void pl_options_free(pl_options *options)
     *options = (pl_options){.command = options->command};
 }
 
-const char *pl_command_name(pl_command command)
-{
-    return pl_command_table[command].name;
-}
-
 /* ---- the environment ---------------------------------------------------------------------------- */
 
 bool pl_options_color(const pl_options *options, int fd)

@@ -118,9 +118,6 @@ typedef struct pl_options {
 pl_status pl_options_parse(int argc, char *const *argv, pl_options *out, pl_error *err);
 void pl_options_free(pl_options *options);
 
-/* The name of a command as typed: "debug tokenize". */
-const char *pl_command_name(pl_command command);
-
 /* Text made from the table; the caller looks at ferror(). topic: PL_COMMANDS for the overview. */
 void pl_options_write_help(FILE *out, pl_command topic);
 void pl_options_write_man(FILE *out); /* troff, section 1 */
