@@ -1,5 +1,7 @@
 #include "tools/inspect_facts.h"
 
+#include "host/model/weight_table.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,65 +26,54 @@ const char *pl_inspect_part_name(pl_inspect_part_id part)
 
 /* ---- parts -------------------------------------------------------------------------------------- */
 
-static void count(pl_inspect_part *part, const pl_tensor *t)
+static pl_inspect_part_id part_of(pl_role role)
 {
-    if (!t->data)
-        return;
-    part->params += t->rows * t->cols;
-    part->bytes += (size_t)t->rows * pl_tensor_row_bytes(t);
-}
-
-static void count_layer(pl_inspect_part *parts, const pl_layer_weights *w)
-{
-    const struct {
-        pl_inspect_part_id part;
-        const pl_tensor *tensor;
-    } all[] = {
-        {PL_PART_FFN, &w->gate},
-        {PL_PART_FFN, &w->up},
-        {PL_PART_FFN, &w->down},
-        {PL_PART_ATTENTION, &w->q},
-        {PL_PART_ATTENTION, &w->o},
-        {PL_PART_ATTENTION, &w->q_norm},
-        {PL_PART_KV, &w->k},
-        {PL_PART_KV, &w->v},
-        {PL_PART_KV, &w->k_norm},
-        {PL_PART_PLE_GATES, &w->ple_gate},
-        {PL_PART_PLE_GATES, &w->ple_proj},
-        {PL_PART_PLE_GATES, &w->post_ple_norm},
-        {PL_PART_LAUREL, &w->laurel_left},
-        {PL_PART_LAUREL, &w->laurel_right},
-        {PL_PART_LAUREL, &w->laurel_norm},
-        {PL_PART_ALTUP, &w->altup_router},
-        {PL_PART_ALTUP, &w->altup_router_norm},
-        {PL_PART_ALTUP, &w->altup_predict},
-        {PL_PART_ALTUP, &w->altup_correct},
-        {PL_PART_ALTUP, &w->altup_scale},
-        {PL_PART_NORMS, &w->attn_norm},
-        {PL_PART_NORMS, &w->post_attn_norm},
-        {PL_PART_NORMS, &w->ffn_norm},
-        {PL_PART_NORMS, &w->post_ffn_norm},
-    };
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
-        count(&parts[all[i].part], all[i].tensor);
+    switch (role) {
+    case PL_ROLE_GATE:
+    case PL_ROLE_UP:
+    case PL_ROLE_DOWN: return PL_PART_FFN;
+    case PL_ROLE_Q:
+    case PL_ROLE_O:
+    case PL_ROLE_Q_NORM: return PL_PART_ATTENTION;
+    case PL_ROLE_K:
+    case PL_ROLE_V:
+    case PL_ROLE_K_NORM: return PL_PART_KV;
+    case PL_ROLE_PLE_GATE:
+    case PL_ROLE_PLE_PROJ:
+    case PL_ROLE_POST_PLE_NORM: return PL_PART_PLE_GATES;
+    case PL_ROLE_LAUREL_LEFT:
+    case PL_ROLE_LAUREL_RIGHT:
+    case PL_ROLE_LAUREL_NORM: return PL_PART_LAUREL;
+    case PL_ROLE_ALTUP_ROUTER:
+    case PL_ROLE_ALTUP_ROUTER_NORM:
+    case PL_ROLE_ALTUP_PREDICT:
+    case PL_ROLE_ALTUP_CORRECT:
+    case PL_ROLE_ALTUP_SCALE: return PL_PART_ALTUP;
+    case PL_ROLE_ALTUP_PROJ:
+    case PL_ROLE_ALTUP_UNEMBED: return PL_PART_ALTUP_PROJECTIONS;
+    case PL_ROLE_PLE_MODEL_PROJ:
+    case PL_ROLE_PLE_NORM: return PL_PART_PLE_PROJECTION;
+    case PL_ROLE_EMBED:
+    case PL_ROLE_HEAD: return PL_PART_HEAD;
+    case PL_ROLE_PLE_TABLE: return PL_PART_PLE_TABLE;
+    case PL_ROLE_ATTN_NORM:
+    case PL_ROLE_POST_ATTN_NORM:
+    case PL_ROLE_FFN_NORM:
+    case PL_ROLE_POST_FFN_NORM:
+    case PL_ROLE_OUT_NORM:
+    case PL_ROLES: break;
+    }
+    return PL_PART_NORMS;
 }
 
 static void count_parts(pl_inspect_facts *f)
 {
     const pl_weights *w = pl_checkpoint_weights(f->checkpoint);
-    const pl_config *config = pl_checkpoint_config(f->checkpoint);
-    for (int l = 0; l < config->n_layers; l++)
-        count_layer(f->parts, &w->layer[l]);
-    for (int i = 0; i < PL_ALTUP - 1; i++) {
-        count(&f->parts[PL_PART_ALTUP_PROJECTIONS], &w->altup_proj[i]);
-        count(&f->parts[PL_PART_ALTUP_PROJECTIONS], &w->altup_unembed[i]);
+    for (pl_weight_cursor at = {0}; pl_weight_next(w, pl_checkpoint_config(f->checkpoint), &at);) {
+        pl_inspect_part *part = &f->parts[part_of(at.role)];
+        part->params += at.tensor->rows * at.tensor->cols;
+        part->bytes += (size_t)at.tensor->rows * pl_tensor_row_bytes(at.tensor);
     }
-    count(&f->parts[PL_PART_PLE_PROJECTION], &w->ple_model_proj);
-    count(&f->parts[PL_PART_PLE_PROJECTION], &w->ple_norm);
-    count(&f->parts[PL_PART_NORMS], &w->out_norm);
-    count(&f->parts[PL_PART_HEAD], &w->embed);
-    count(&f->parts[PL_PART_HEAD], &w->head);
-    count(&f->parts[PL_PART_PLE_TABLE], &w->ple_table);
 }
 
 static void add_up(pl_inspect_part *sum, const pl_inspect_part *parts, int n)

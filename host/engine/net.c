@@ -21,7 +21,7 @@ typedef struct loader {
     const pl_checkpoint *checkpoint;
     pl_net *net;
     matrix *matrices;
-    size_t n_matrices, room;
+    size_t n_matrices;
     size_t used; /* of net->packed */
     pl_error *err;
 } loader;
@@ -31,38 +31,61 @@ static size_t aligned(size_t bytes)
     return (bytes + 63) & ~(size_t)63;
 }
 
-static void add_matrix(loader *l, const pl_tensor *from, pl_weight *to)
+/* Where the loaded form of a role is: a pl_weight of a matrix, a pointer of a vector. The table of per-layer
+ * embeddings has none, it stays in the file. */
+#define LAYER(field) offsetof(pl_net_layer, field)
+#define WHOLE(field) offsetof(pl_net, field)
+
+static const size_t places[PL_ROLES] = {
+    [PL_ROLE_ATTN_NORM] = LAYER(attn_norm),
+    [PL_ROLE_POST_ATTN_NORM] = LAYER(post_attn_norm),
+    [PL_ROLE_FFN_NORM] = LAYER(ffn_norm),
+    [PL_ROLE_POST_FFN_NORM] = LAYER(post_ffn_norm),
+    [PL_ROLE_POST_PLE_NORM] = LAYER(post_ple_norm),
+    [PL_ROLE_Q] = LAYER(q),
+    [PL_ROLE_K] = LAYER(k),
+    [PL_ROLE_V] = LAYER(v),
+    [PL_ROLE_O] = LAYER(o),
+    [PL_ROLE_Q_NORM] = LAYER(q_norm),
+    [PL_ROLE_K_NORM] = LAYER(k_norm),
+    [PL_ROLE_GATE] = LAYER(gate),
+    [PL_ROLE_UP] = LAYER(up),
+    [PL_ROLE_DOWN] = LAYER(down),
+    [PL_ROLE_LAUREL_LEFT] = LAYER(laurel_left),
+    [PL_ROLE_LAUREL_RIGHT] = LAYER(laurel_right),
+    [PL_ROLE_LAUREL_NORM] = LAYER(laurel_norm),
+    [PL_ROLE_ALTUP_ROUTER] = LAYER(altup.router),
+    [PL_ROLE_ALTUP_ROUTER_NORM] = LAYER(altup.router_norm),
+    [PL_ROLE_ALTUP_PREDICT] = LAYER(altup.predict),
+    [PL_ROLE_ALTUP_CORRECT] = LAYER(altup.correct),
+    [PL_ROLE_ALTUP_SCALE] = LAYER(altup.scale),
+    [PL_ROLE_PLE_GATE] = LAYER(ple_gate),
+    [PL_ROLE_PLE_PROJ] = LAYER(ple_proj),
+    [PL_ROLE_EMBED] = WHOLE(embed),
+    [PL_ROLE_HEAD] = WHOLE(head),
+    [PL_ROLE_PLE_MODEL_PROJ] = WHOLE(ple_model_proj),
+    [PL_ROLE_PLE_NORM] = WHOLE(ple_norm),
+    [PL_ROLE_ALTUP_PROJ] = WHOLE(altup_proj),
+    [PL_ROLE_ALTUP_UNEMBED] = WHOLE(altup_unembed),
+    [PL_ROLE_OUT_NORM] = WHOLE(out_norm),
+};
+
+static void *place_of(pl_net *net, int layer, pl_role role)
 {
-    if (from->data)
-        l->matrices[l->n_matrices++] = (matrix){from, to};
+    return (pl_role_in_layer(role) ? (char *)&net->layer[layer] : (char *)net) + places[role];
+}
+
+pl_weight *pl_net_weight(pl_net *net, int layer, pl_role role, int index)
+{
+    return (pl_weight *)place_of(net, layer, role) + index;
 }
 
 static void list_matrices(loader *l)
 {
-    const pl_weights *w = pl_checkpoint_weights(l->checkpoint);
-    pl_net *net = l->net;
-    for (int i = 0; i < net->config->n_layers; i++) {
-        const pl_layer_weights *from = &w->layer[i];
-        pl_net_layer *to = &net->layer[i];
-        add_matrix(l, &from->q, &to->q);
-        add_matrix(l, &from->k, &to->k);
-        add_matrix(l, &from->v, &to->v);
-        add_matrix(l, &from->o, &to->o);
-        add_matrix(l, &from->gate, &to->gate);
-        add_matrix(l, &from->up, &to->up);
-        add_matrix(l, &from->down, &to->down);
-        add_matrix(l, &from->laurel_left, &to->laurel_left);
-        add_matrix(l, &from->laurel_right, &to->laurel_right);
-        add_matrix(l, &from->ple_gate, &to->ple_gate);
-        add_matrix(l, &from->ple_proj, &to->ple_proj);
-    }
-    add_matrix(l, &w->ple_model_proj, &net->ple_model_proj);
-    for (int k = 0; k < PL_ALTUP - 1; k++) {
-        add_matrix(l, &w->altup_proj[k], &net->altup_proj[k]);
-        add_matrix(l, &w->altup_unembed[k], &net->altup_unembed[k]);
-    }
-    add_matrix(l, &w->embed, &net->embed);
-    add_matrix(l, &w->head, &net->head);
+    const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
+    for (pl_weight_cursor at = {0}; pl_weight_next(weights, l->net->config, &at);)
+        if (pl_weight_table[at.role].kind == PL_WEIGHT_MATRIX)
+            l->matrices[l->n_matrices++] = (matrix){at.tensor, pl_net_weight(l->net, at.layer, at.role, at.index)};
 }
 
 typedef struct check_job {
@@ -132,11 +155,9 @@ static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
     return PL_OK;
 }
 
-/* All of a small tensor as f32; absent tensors stay NULL. */
+/* All of a small tensor as f32. */
 static pl_status load_vector(loader *l, const pl_tensor *t, const float **out)
 {
-    if (!t->data)
-        return PL_OK;
     PL_TRY(pl_tensor_check_finite(t, 0, t->rows, l->err));
     float *v = pl_arena_take(l->net->small, (size_t)(t->rows * t->cols), sizeof *v);
     if (!v)
@@ -144,25 +165,6 @@ static pl_status load_vector(loader *l, const pl_tensor *t, const float **out)
     for (int64_t r = 0; r < t->rows; r++)
         pl_decode(t->type, pl_tensor_row(t, r), v + r * t->cols, t->cols);
     *out = v;
-    return PL_OK;
-}
-
-static pl_status load_layer_vectors(loader *l, const pl_layer_weights *from, pl_net_layer *to)
-{
-    PL_TRY(load_vector(l, &from->attn_norm, &to->attn_norm));
-    PL_TRY(load_vector(l, &from->post_attn_norm, &to->post_attn_norm));
-    PL_TRY(load_vector(l, &from->ffn_norm, &to->ffn_norm));
-    PL_TRY(load_vector(l, &from->post_ffn_norm, &to->post_ffn_norm));
-    PL_TRY(load_vector(l, &from->post_ple_norm, &to->post_ple_norm));
-    PL_TRY(load_vector(l, &from->q_norm, &to->q_norm));
-    PL_TRY(load_vector(l, &from->k_norm, &to->k_norm));
-    PL_TRY(load_vector(l, &from->laurel_norm, &to->laurel_norm));
-    PL_TRY(load_vector(l, &from->altup_router_norm, &to->altup.router_norm));
-    PL_TRY(load_vector(l, &from->altup_router, &to->altup.router));
-    PL_TRY(load_vector(l, &from->altup_predict, &to->altup.predict));
-    PL_TRY(load_vector(l, &from->altup_correct, &to->altup.correct));
-    if (l->net->config->altup_correct_scale)
-        PL_TRY(load_vector(l, &from->altup_scale, &to->altup.scale));
     return PL_OK;
 }
 
@@ -183,12 +185,11 @@ static pl_status make_frequencies(loader *l, float base, const float **out)
 
 static pl_status load_vectors(loader *l)
 {
-    const pl_weights *w = pl_checkpoint_weights(l->checkpoint);
+    const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
     pl_net *net = l->net;
-    for (int i = 0; i < net->config->n_layers; i++)
-        PL_TRY(load_layer_vectors(l, &w->layer[i], &net->layer[i]));
-    PL_TRY(load_vector(l, &w->ple_norm, &net->ple_norm));
-    PL_TRY(load_vector(l, &w->out_norm, &net->out_norm));
+    for (pl_weight_cursor at = {0}; pl_weight_next(weights, net->config, &at);)
+        if (pl_weight_table[at.role].kind == PL_WEIGHT_VECTOR)
+            PL_TRY(load_vector(l, at.tensor, place_of(net, at.layer, at.role)));
     PL_TRY(make_frequencies(l, net->config->rope_base_local, &net->rope_local));
     return make_frequencies(l, net->config->rope_base_global, &net->rope_global);
 }
@@ -199,8 +200,7 @@ static pl_status load(loader *l, pl_progress_fn progress, void *user)
     PL_TRY(pl_arena_create(SMALL_CHUNK_BYTES, &net->small, l->err));
     size_t n_layers = (size_t)net->config->n_layers;
     net->layer = pl_arena_take(net->small, n_layers, sizeof *net->layer);
-    l->room = n_layers * 11 + 16;
-    l->matrices = calloc(l->room, sizeof *l->matrices);
+    l->matrices = calloc(n_layers * PL_LAYER_ROLES + PL_ALTUP * PL_ROLES, sizeof *l->matrices);
     if (!net->layer || !l->matrices)
         return pl_fail_memory(l->err, n_layers * sizeof *net->layer, "layer table");
     list_matrices(l);

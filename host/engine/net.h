@@ -3,7 +3,7 @@
 #define PL_ENGINE_NET_H
 
 #include "host/engine/memory.h"
-#include "host/model/checkpoint.h"
+#include "host/model/weight_table.h"
 #include "host/ops/backend.h"
 
 typedef struct pl_net_layer {
@@ -35,5 +35,8 @@ typedef struct pl_net {
 pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
                       pl_net **out, pl_error *err);
 void pl_net_free(pl_net *net);
+
+/* The loaded form of a matrix: index counts those of one role; layer is ignored for roles of the whole model. */
+pl_weight *pl_net_weight(pl_net *net, int layer, pl_role role, int index);
 
 #endif

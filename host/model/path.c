@@ -1,5 +1,7 @@
 #include "host/model/path.h"
 
+#include "host/model/weight_table.h"
+
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -276,50 +278,25 @@ typedef struct tally {
     int64_t elements, bytes;
 } tally;
 
-static void count(tally *t, const pl_tensor *w, int64_t rows, int64_t cols)
+/* The size that one token meets of a dimension: FFN width and per-layer inputs are the path's. */
+static int64_t on_path(const pl_config *c, const pl_path *path, int layer, pl_size size, int64_t full)
 {
-    if (!w->data)
-        return;
-    if (w->rows > 1)
-        t->elements += rows * cols;
-    t->bytes += rows * (int64_t)pl_dtype_bytes(w->type, cols);
+    if (size == PL_SIZE_F)
+        return path->ffn[layer];
+    if (size != PL_SIZE_LP)
+        return full;
+    int64_t kept = 0;
+    for (int l = 0; l < c->n_layers; l++)
+        kept += !path->skip[l];
+    return kept * c->ple_dim;
 }
 
-static void count_whole(tally *t, const pl_tensor *w)
+/* The embedding is read whole only as the head of a tied model. */
+static bool met(const pl_weights *w, const pl_path *path, const pl_weight_cursor *at)
 {
-    count(t, w, w->rows, w->cols);
-}
-
-static void count_layer(tally *t, const pl_layer_weights *w, int width)
-{
-    const pl_tensor *whole[] = {
-        &w->attn_norm,
-        &w->post_attn_norm,
-        &w->ffn_norm,
-        &w->post_ffn_norm,
-        &w->post_ple_norm,
-        &w->q,
-        &w->k,
-        &w->v,
-        &w->o,
-        &w->q_norm,
-        &w->k_norm,
-        &w->laurel_left,
-        &w->laurel_right,
-        &w->laurel_norm,
-        &w->altup_router,
-        &w->altup_router_norm,
-        &w->altup_predict,
-        &w->altup_correct,
-        &w->altup_scale,
-        &w->ple_gate,
-        &w->ple_proj,
-    };
-    for (size_t i = 0; i < sizeof whole / sizeof whole[0]; i++)
-        count_whole(t, whole[i]);
-    count(t, &w->gate, width, w->gate.cols);
-    count(t, &w->up, width, w->up.cols);
-    count(t, &w->down, w->down.rows, width);
+    if (at->layer >= 0)
+        return !path->skip[at->layer];
+    return at->role != PL_ROLE_PLE_TABLE && !(at->role == PL_ROLE_EMBED && w->head.data);
 }
 
 static tally count_path(const pl_checkpoint *checkpoint, const pl_path *path)
@@ -327,21 +304,15 @@ static tally count_path(const pl_checkpoint *checkpoint, const pl_path *path)
     const pl_config *c = pl_checkpoint_config(checkpoint);
     const pl_weights *w = pl_checkpoint_weights(checkpoint);
     tally t = {0, 0};
-    int kept = 0;
-    for (int l = 0; l < c->n_layers; l++) {
-        if (path->skip[l])
+    for (pl_weight_cursor at = {0}; pl_weight_next(w, c, &at);) {
+        if (!met(w, path, &at))
             continue;
-        kept++;
-        count_layer(&t, &w->layer[l], path->ffn[l]);
+        const pl_weight_info *info = &pl_weight_table[at.role];
+        int64_t rows = on_path(c, path, at.layer, info->rows, at.tensor->rows);
+        int64_t cols = on_path(c, path, at.layer, info->cols, at.tensor->cols);
+        t.elements += at.tensor->rows > 1 ? rows * cols : 0;
+        t.bytes += rows * (int64_t)pl_dtype_bytes(at.tensor->type, cols);
     }
-    count(&t, &w->ple_model_proj, (int64_t)kept * c->ple_dim, w->ple_model_proj.cols);
-    count_whole(&t, &w->ple_norm);
-    for (int i = 0; i < PL_ALTUP - 1; i++) {
-        count_whole(&t, &w->altup_proj[i]);
-        count_whole(&t, &w->altup_unembed[i]);
-    }
-    count_whole(&t, &w->out_norm);
-    count_whole(&t, w->head.data ? &w->head : &w->embed);
     return t;
 }
 
