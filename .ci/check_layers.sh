@@ -7,16 +7,25 @@ cd "$(dirname "$0")/.."
 layers='
 host/include/pleiad.h:
 host/base/:             host/include/pleiad.h host/base/
-quant/:                 quant/
+quant/:                 host/base/cpu.h host/base/isa.h host/base/vec.h quant/
 host/text/:             host/include/pleiad.h host/base/ host/text/
 host/ops/:              host/include/pleiad.h host/base/ quant/ host/ops/
 host/cpu/:              host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/
 cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ cuda/
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
 host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/
+host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
+host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/ host/convert/ host/measure/
 tools/:                 host/include/pleiad.h host/base/ tools/
 tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/memory.h host/ops/devices.h
 tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/memory.h host/ops/devices.h
+tools/cmd_eval:         host/include/pleiad.h host/base/ tools/ host/measure/
+tools/eval_:            host/include/pleiad.h host/base/ tools/ host/measure/
+tools/cmd_imatrix:      host/include/pleiad.h host/base/ tools/ host/measure/ host/model/
+tools/cmd_sensitivity:  host/include/pleiad.h host/base/ tools/ host/measure/ host/convert/
+tools/cmd_quantize:     host/include/pleiad.h host/base/ quant/ tools/ host/model/ host/convert/ host/engine/memory.h
+tools/quantize_:        host/include/pleiad.h host/base/ quant/ tools/ host/model/ host/convert/
+tools/cmd_slice:        host/include/pleiad.h host/base/ tools/ host/model/ host/convert/
 tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
 tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
 '
@@ -25,7 +34,7 @@ tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host
 libraries='
 cuda:       cuda/
 hwloc:      host/base/topology.c tests/topology/
-jansson:    host/base/json_in host/text/ host/model/ tests/
+jansson:    host/base/json_in host/text/ host/model/ host/convert/ tests/
 xxhash:     host/base/ host/text/ host/model/
 histedit:   tools/
 editline:   tools/

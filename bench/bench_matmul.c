@@ -98,6 +98,8 @@ static pl_weight make_weight(bench *b, pl_dtype type, int64_t rows, int64_t cols
         v |= packed ? 0 : 0x3c003c003c003c00u;
         memcpy(data + i, &v, sizeof v);
     }
+    for (size_t i = 0; i < bytes && type == PL_MXFP4; i += sizeof(pl_block_mxfp4))
+        data[i] = 120;
     t.data = data;
     pl_weight w = {0};
     pl_error err;
@@ -158,8 +160,9 @@ static void bench_shape(bench *b, pl_dtype type, int64_t rows, int64_t cols)
 
 int main(int argc, char **argv)
 {
-    static const pl_dtype types[] = {PL_Q4_0, PL_Q8_0, PL_Q4_K, PL_Q5_K, PL_Q6_K, PL_Q4_1,
-                                     PL_Q5_0, PL_Q5_1, PL_F16,  PL_BF16, PL_F32};
+    static const pl_dtype types[] = {PL_Q4_0, PL_Q8_0,   PL_Q2_K,   PL_Q3_K,  PL_Q4_K, PL_Q5_K,
+                                     PL_Q6_K, PL_Q4_1,   PL_Q5_0,   PL_Q5_1,  PL_F16,  PL_BF16,
+                                     PL_F32,  PL_IQ4_NL, PL_IQ4_XS, PL_MXFP4, PL_NVFP4};
     bench b = {.type = argc > 2 ? argv[2] : "", .isa = argc > 3 ? argv[3] : ""};
     pl_error err;
     if (pl_pool_create(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1, NULL, &b.pool, &err) != PL_OK) {

@@ -80,6 +80,34 @@ static void block_q8_0(const void *src, float *out)
         out[j] = d * (float)b.q[j];
 }
 
+static void block_q2_k(const void *src, float *out)
+{
+    pl_block_q2_k b;
+    memcpy(&b, src, sizeof b);
+    float d = pl_f16_to_f32(b.d), dmin = pl_f16_to_f32(b.dmin);
+    for (int e = 0; e < 256; e += 16) { /* one scale */
+        const uint8_t *q = b.q + 32 * (e / 128) + e % 32;
+        int shift = 2 * (e % 128 / 32);
+        float step = d * (float)(b.s[e / 16] & 15), low = dmin * (float)(b.s[e / 16] >> 4);
+        for (int l = 0; l < 16; l++)
+            out[e + l] = step * (float)(q[l] >> shift & 3) - low;
+    }
+}
+
+static void block_q3_k(const void *src, float *out)
+{
+    pl_block_q3_k b;
+    memcpy(&b, src, sizeof b);
+    float d = pl_f16_to_f32(b.d);
+    for (int e = 0; e < 256; e += 16) {
+        const uint8_t *q = b.q + 32 * (e / 128) + e % 32, *h = b.h + e % 32;
+        int shift = 2 * (e % 128 / 32), bit = e / 32;
+        float step = d * (float)pl_q3_k_scale(b.s, e / 16);
+        for (int l = 0; l < 16; l++)
+            out[e + l] = step * (float)((q[l] >> shift & 3) - (h[l] >> bit & 1 ? 0 : 4));
+    }
+}
+
 /* h: the fifth bits of Q5_K, or NULL. */
 static void block_k(uint16_t d16, uint16_t dmin16, const uint8_t *s, const uint8_t *q, const uint8_t *h, float *out)
 {
@@ -127,6 +155,48 @@ static void block_q6_k(const void *src, float *out)
     }
 }
 
+/* n codes, the first half in the low nibbles, the second in the high ones. */
+static void look_up(const int8_t values[16], const uint8_t *q, int n, float step, float *out)
+{
+    for (int j = 0; j < n / 2; j++) {
+        out[j] = step * (float)values[q[j] & 15];
+        out[j + n / 2] = step * (float)values[q[j] >> 4];
+    }
+}
+
+static void block_iq4_nl(const void *src, float *out)
+{
+    pl_block_iq4_nl b;
+    memcpy(&b, src, sizeof b);
+    look_up(pl_iq4_values, b.q, 32, pl_f16_to_f32(b.d), out);
+}
+
+static void block_iq4_xs(const void *src, float *out)
+{
+    pl_block_iq4_xs b;
+    memcpy(&b, src, sizeof b);
+    float d = pl_f16_to_f32(b.d);
+    for (int j = 0; j < 8; j++) {
+        int scale = ((b.sl[j / 2] >> 4 * (j & 1) & 15) | (b.sh >> 2 * j & 3) << 4) - 32;
+        look_up(pl_iq4_values, b.q + 16 * j, 32, d * (float)scale, out + 32 * j);
+    }
+}
+
+static void block_mxfp4(const void *src, float *out)
+{
+    pl_block_mxfp4 b;
+    memcpy(&b, src, sizeof b);
+    look_up(pl_e2m1_doubled, b.q, 32, pl_mxfp4_half_scale(b.e), out);
+}
+
+static void block_nvfp4(const void *src, float *out)
+{
+    pl_block_nvfp4 b;
+    memcpy(&b, src, sizeof b);
+    for (int j = 0; j < 4; j++)
+        look_up(pl_e2m1_doubled, b.q + 8 * j, 16, pl_nvfp4_half_scale(b.d[j]), out + 16 * j);
+}
+
 typedef void (*block_fn)(const void *src, float *out);
 
 static block_fn block_decoder(pl_dtype type)
@@ -137,9 +207,15 @@ static block_fn block_decoder(pl_dtype type)
     case PL_Q5_0: return block_q5_0;
     case PL_Q5_1: return block_q5_1;
     case PL_Q8_0: return block_q8_0;
+    case PL_Q2_K: return block_q2_k;
+    case PL_Q3_K: return block_q3_k;
     case PL_Q4_K: return block_q4_k;
     case PL_Q5_K: return block_q5_k;
     case PL_Q6_K: return block_q6_k;
+    case PL_IQ4_NL: return block_iq4_nl;
+    case PL_IQ4_XS: return block_iq4_xs;
+    case PL_MXFP4: return block_mxfp4;
+    case PL_NVFP4: return block_nvfp4;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;

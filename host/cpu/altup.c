@@ -1,5 +1,5 @@
 /* AltUp: four residual streams, of which each layer computes one and predicts the others. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 typedef struct predict_job {

@@ -9,7 +9,7 @@
  * all of them see are read once for all, the others (at the diagonal, at a window's edge) row by row. */
 #include "host/cpu/attention.h"
 #include "host/cpu/attention_fused.h"
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>

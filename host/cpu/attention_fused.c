@@ -3,8 +3,8 @@
  * A tile reads tile_q + tile_k vectors for tile_q * tile_k products, so that the loads keep up. Vectors have the
  * instruction set's own width: compilers keep wider ones on the stack. */
 #include "host/cpu/attention_fused.h"
-#include "host/cpu/isa.h"
-#include "host/cpu/vec.h"
+#include "host/base/isa.h"
+#include "host/base/vec.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>

@@ -1,5 +1,5 @@
 /* Word embeddings: rows of the same matrix that the head multiplies. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/pack.h"
 #include "host/cpu/stream.h"
 

@@ -1,5 +1,5 @@
 /* The FFN's activation: Gaussian top-k in the sparse layers, then gelu(gate) * up. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 #define COLUMNS 2048 /* of one piece of work; a multiple of PL_LANES */

@@ -109,6 +109,10 @@ static void fill_terms(panel_piece *p, int64_t span, int n_rows)
             for (int g = 0; g < groups; g++)
                 t->shift[g] = scale[g] * (float)(sum[2 * g] + sum[2 * g + 1]);
             break;
+        case PL_PANEL_MIN_HALVES:
+            for (int h = 0; h < 2 * groups; h++)
+                t->shift[h] = scale[h / 2] * (float)sum[h];
+            break;
         }
     }
 }

@@ -4,62 +4,24 @@
 #include <math.h>
 #include <string.h>
 
-static float half_at(const uint8_t *head, int at)
+static void unpack_row(pl_dtype type, const uint8_t *span, int group, int row, pl_span_codes *out)
 {
-    uint16_t h;
-    memcpy(&h, head + 2 * at, sizeof h);
-    return pl_f16_to_f32(h);
-}
-
-static void unpack_scales(pl_dtype type, const uint8_t *head, int group, pl_span_codes *out)
-{
-    for (int r = 0; r < PL_PANEL_ROWS; r++) {
-        int at = PL_PANEL_ROWS * group + r;
-        switch (type) {
-        case PL_Q4_1:
-        case PL_Q5_1: out->m[group][r] = half_at(head, 128 + at); /* fall through */
-        case PL_Q4_0:
-        case PL_Q5_0:
-        case PL_Q8_0: out->d[group][r] = half_at(head, at); break;
-        case PL_Q4_K:
-        case PL_Q5_K:
-            out->d[group][r] = half_at(head, r) * (float)head[64 + at];
-            out->m[group][r] = -(half_at(head, 16 + r) * (float)head[192 + at]);
-            break;
-        case PL_Q6_K:
-            out->d[2 * group][r] = half_at(head, r) * (float)(int8_t)head[32 + 32 * group + r];
-            out->d[2 * group + 1][r] = half_at(head, r) * (float)(int8_t)head[48 + 32 * group + r];
-            break;
-        case PL_F32:
-        case PL_F16:
-        case PL_BF16: break;
-        }
+    int halves = pl_has_halves(pl_panel_describe(type).kind);
+    pl_group_values v;
+    pl_panel_get(type, span, group, row, &v);
+    for (int c = 0; c < 8; c++)
+        memcpy(out->code[group] + c * PL_CHUNK_BYTES + 4 * row, v.code + 4 * c, 4);
+    for (int h = 0; h <= halves; h++) {
+        out->d[group * (1 + halves) + h][row] = v.d[h];
+        out->m[group * (1 + halves) + h][row] = v.m[h];
     }
-}
-
-/* Byte i of chunk c. */
-static int code_at(pl_dtype type, const uint8_t *body, int c, int i)
-{
-    if (type == PL_Q8_0)
-        return body[c * PL_CHUNK_BYTES + i];
-    int code = body[(c & 3) * PL_CHUNK_BYTES + i] >> 4 * (c / 4) & 15;
-    if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
-        code |= (body[4 * PL_CHUNK_BYTES + i] >> c & 1) << 4;
-    if (type == PL_Q6_K)
-        code |= (body[(4 + c / 4) * PL_CHUNK_BYTES + i] >> 2 * (c % 4) & 3) << 4;
-    return code;
 }
 
 void pl_unpack_base(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
 {
-    pl_panel_type t = pl_panel_describe(type);
-    for (int g = 0; g < groups; g++) {
-        const uint8_t *body = span + t.head_bytes + g * t.group_bytes;
-        unpack_scales(type, span, g, out);
-        for (int c = 0; c < 8; c++)
-            for (int i = 0; i < PL_CHUNK_BYTES; i++)
-                out->code[g][c * PL_CHUNK_BYTES + i] = (uint8_t)code_at(type, body, c, i);
-    }
+    for (int g = 0; g < groups; g++)
+        for (int r = 0; r < PL_PANEL_ROWS; r++)
+            unpack_row(type, span, g, r, out);
 }
 
 /* start + the exact sum over chunks [begin, end) for panel row n. */
@@ -76,20 +38,25 @@ static int32_t code_sum(const uint8_t *code, const int8_t *hi_lo, int begin, int
     return 128 * hi + lo;
 }
 
+/* Group g, or half-group g where halves have their own scales. */
+static float add_part(pl_panel_kind kind, const pl_span_codes *w, int g, int n, const int8_t *hi_lo, float scale,
+                      const pl_row_terms *terms, float acc)
+{
+    int halves = pl_has_halves(kind), group = halves ? g / 2 : g;
+    int begin = halves ? 4 * (g & 1) : 0, end = halves ? begin + 4 : 8;
+    int32_t start = pl_has_minimum(kind) ? 0 : terms->start[g];
+    int32_t s = code_sum(w->code[group], hi_lo, begin, end, n, start);
+    acc = fmaf((float)s, w->d[g][n] * scale, acc);
+    return pl_has_minimum(kind) ? fmaf(w->m[g][n], terms->shift[g], acc) : acc;
+}
+
 static float add_group(pl_panel_kind kind, const pl_span_codes *w, int g, int n, const int8_t *hi_lo, float scale,
                        const pl_row_terms *terms, float acc)
 {
-    const uint8_t *code = w->code[g];
-    if (kind == PL_PANEL_HALVES) {
-        for (int h = 0; h < 2; h++) {
-            int32_t s = code_sum(code, hi_lo, 4 * h, 4 * h + 4, n, terms->start[2 * g + h]);
-            acc = fmaf((float)s, w->d[2 * g + h][n] * scale, acc);
-        }
-        return acc;
-    }
-    int32_t s = code_sum(code, hi_lo, 0, 8, n, kind == PL_PANEL_OFFSET ? terms->start[g] : 0);
-    acc = fmaf((float)s, w->d[g][n] * scale, acc);
-    return kind == PL_PANEL_MIN ? fmaf(w->m[g][n], terms->shift[g], acc) : acc;
+    if (!pl_has_halves(kind))
+        return add_part(kind, w, g, n, hi_lo, scale, terms, acc);
+    acc = add_part(kind, w, 2 * g, n, hi_lo, scale, terms, acc);
+    return add_part(kind, w, 2 * g + 1, n, hi_lo, scale, terms, acc);
 }
 
 void pl_tile_base(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,

@@ -1,10 +1,11 @@
 /* What the matrix product is made of, once for each instruction set. All sets give the same bits: sums of a
  * group are exact integers, and the f32 steps after them are spelled out here.
  *
- * For one row x, one output n and group g of 32 columns (half a group where each half has its own scale):
+ * For one row x, one output n and group g of 32 columns (half a group, the first one first, where each half has
+ * its own scale, and with it its own minimum):
  *     s   = sum of (code - offset) * (128 * hi + lo)           exact, below 2^27
  *     acc = fma((float)s, d * scale, acc)                       d * scale rounded
- *     acc = fma(m, shift, acc)   with shift = scale * (float)(sum of 128 * hi + lo)     PL_PANEL_MIN only
+ *     acc = fma(m, shift, acc)   with shift = scale * (float)(sum of 128 * hi + lo)     types with a minimum only
  * g ascending. Dot products of plain types: lane j of 16 sums the columns k = j mod 16, ascending, by fma, zeros
  * after the last column; then lanes j and j + 8 are added, of those j and j + 4, and so on. */
 #ifndef PL_CPU_MATMUL_TILE_H
@@ -15,11 +16,11 @@
 #define PL_TILE_ROWS 6
 #define PL_DIRECT_PANELS 4
 
-/* A span of one panel, unpacked: one code a byte, chunk after chunk; d of halves at [2 g] and [2 g + 1]. */
+/* A span of one panel, unpacked: one code a byte, chunk after chunk; d and m of halves at [2 g] and [2 g + 1]. */
 typedef struct pl_span_codes {
     uint8_t code[PL_SPAN_GROUPS][8 * PL_CHUNK_BYTES];
     float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
-    float m[PL_SPAN_GROUPS][PL_PANEL_ROWS];
+    float m[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
 } __attribute__((aligned(64))) pl_span_codes;
 
 /* Per row and span: what depends on the row's sums alone. */

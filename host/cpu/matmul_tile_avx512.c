@@ -28,51 +28,65 @@ INLINE __m512i merge_bits(__m512i a, __m512i b, __m512i mask)
     return _mm512_ternarylogic_epi32(a, b, mask, 0xf8);
 }
 
-/* The 16-bit shifts below may carry bits from one byte to the next: only into bits that are masked off. */
-INLINE void add_fifth_bits(const uint8_t *fifth, __m512i q[8])
+/* a | the two bits of v at place `from`, moved to place `to`; a has bits below `to` only. The 16-bit shifts, here and
+ * below, may carry bits from one byte to the next: only into bits that are masked off. */
+INLINE __m512i merge_pair(__m512i a, __m512i v, int from, int to)
 {
-    __m512i h = load(fifth), bit = _mm512_set1_epi8(0x10);
-    for (int c = 0; c < 5; c++)
-        q[c] = merge_bits(q[c], _mm512_slli_epi16(h, (unsigned)(4 - c)), bit);
-    for (int c = 5; c < 8; c++)
-        q[c] = merge_bits(q[c], _mm512_srli_epi16(h, (unsigned)(c - 4)), bit);
+    __m512i bits = _mm512_set1_epi8((char)(3 << to));
+    v = from <= to ? _mm512_slli_epi16(v, (unsigned)(to - from)) : _mm512_srli_epi16(v, (unsigned)(from - to));
+    return to > 0 ? merge_bits(a, v, bits) : _mm512_and_si512(v, bits);
 }
 
-INLINE void add_upper_bits(const uint8_t *upper, __m512i q[8])
+INLINE void add_pairs(const uint8_t *pairs, int to, __m512i q[8])
 {
-    __m512i bits = _mm512_set1_epi8(0x30);
     for (int i = 0; i < 2; i++) {
-        __m512i h = load(upper + i * PL_CHUNK_BYTES);
-        q[4 * i] = merge_bits(q[4 * i], _mm512_slli_epi16(h, 4), bits);
-        q[4 * i + 1] = merge_bits(q[4 * i + 1], _mm512_slli_epi16(h, 2), bits);
-        q[4 * i + 2] = merge_bits(q[4 * i + 2], h, bits);
-        q[4 * i + 3] = merge_bits(q[4 * i + 3], _mm512_srli_epi16(h, 2), bits);
+        __m512i v = load(pairs + i * PL_CHUNK_BYTES);
+        q[4 * i] = merge_pair(q[4 * i], v, 0, to);
+        q[4 * i + 1] = merge_pair(q[4 * i + 1], v, 2, to);
+        q[4 * i + 2] = merge_pair(q[4 * i + 2], v, 4, to);
+        q[4 * i + 3] = merge_pair(q[4 * i + 3], v, 6, to);
     }
 }
 
-INLINE void load_codes(pl_dtype type, const uint8_t *body, __m512i q[8])
+INLINE void add_top_bits(const uint8_t *top, int to, __m512i q[8])
 {
-    if (type == PL_Q8_0) {
+    __m512i h = load(top), bit = _mm512_set1_epi8((char)(1 << to));
+    for (int c = 0; c <= to; c++)
+        q[c] = merge_bits(q[c], _mm512_slli_epi16(h, (unsigned)(to - c)), bit);
+    for (int c = to + 1; c < 8; c++)
+        q[c] = merge_bits(q[c], _mm512_srli_epi16(h, (unsigned)(c - to)), bit);
+}
+
+INLINE void load_codes(pl_panel_type t, const uint8_t *body, __m512i q[8])
+{
+    int low = pl_nibble_bits(t.bits);
+    if (t.bits == 8) {
         for (int c = 0; c < 8; c++)
             q[c] = load(body + c * PL_CHUNK_BYTES);
         return;
     }
     __m512i nibble = _mm512_set1_epi8(15);
     for (int j = 0; j < 4; j++) {
-        __m512i v = load(body + j * PL_CHUNK_BYTES);
+        __m512i v = low ? load(body + j * PL_CHUNK_BYTES) : _mm512_setzero_si512();
         q[j] = _mm512_and_si512(v, nibble);
         q[j + 4] = _mm512_and_si512(_mm512_srli_epi16(v, 4), nibble);
     }
-    if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
-        add_fifth_bits(body + 4 * PL_CHUNK_BYTES, q);
-    if (type == PL_Q6_K)
-        add_upper_bits(body + 4 * PL_CHUNK_BYTES, q);
+    if (pl_has_pairs(t.bits))
+        add_pairs(body + low * PL_CHUNK_BYTES, low, q);
+    if (pl_has_top(t.bits))
+        add_top_bits(body + (t.bits - 1) * PL_CHUNK_BYTES, t.bits - 1, q);
+    if (t.values) {
+        __m512i values = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)t.values));
+        values = _mm512_add_epi8(values, _mm512_set1_epi8((char)t.offset));
+        for (int c = 0; c < 8; c++)
+            q[c] = _mm512_shuffle_epi8(values, q[c]);
+    }
 }
 
 /* ---- scales ---- */
 
 typedef struct scales {
-    __m512 d[2], m;
+    __m512 d[2], m[2];
 } scales;
 
 INLINE __m512 load_halves(const uint8_t *p)
@@ -80,20 +94,54 @@ INLINE __m512 load_halves(const uint8_t *p)
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 }
 
-INLINE __m512 load_bytes(const uint8_t *p, int is_signed)
+INLINE __m512i widen(const uint8_t *p)
 {
-    __m128i v = _mm_loadu_si128((const __m128i *)p);
-    return _mm512_cvtepi32_ps(is_signed ? _mm512_cvtepi8_epi32(v) : _mm512_cvtepu8_epi32(v));
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+INLINE __m512 load_bytes(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(widen(p));
+}
+
+INLINE __m512 load_signed_bytes(const uint8_t *p)
+{
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+/* 2^(e - 128): a shifted exponent, or below 2 the fraction of a subnormal number. */
+INLINE __m512 load_mxfp4(const uint8_t *p)
+{
+    __m512i e = widen(p), bits = _mm512_slli_epi32(_mm512_sub_epi32(e, _mm512_set1_epi32(1)), 23);
+    __mmask16 small = _mm512_cmplt_epi32_mask(e, _mm512_set1_epi32(2));
+    return _mm512_castsi512_ps(_mm512_mask_sllv_epi32(bits, small, _mm512_set1_epi32(0x200000), e));
+}
+
+/* The bits are those of an f16 at its upper end, with an exponent that is 7 too small. */
+INLINE __m512 load_nvfp4(const uint8_t *p)
+{
+    __m256i h = _mm256_slli_epi16(_mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p)), 7);
+    return _mm512_mul_ps(_mm512_cvtph_ps(h), _mm512_set1_ps(128));
+}
+
+INLINE __m512 negative(__m512 v)
+{
+    return _mm512_xor_ps(v, _mm512_set1_ps(-0.0f));
 }
 
 /* What is the same for the groups of a K-quant's span: d, and dmin negated. */
 INLINE scales span_scales(pl_dtype type, const uint8_t *head)
 {
-    scales s = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, _mm512_setzero_ps()};
-    if (type == PL_Q4_K || type == PL_Q5_K || type == PL_Q6_K)
-        s.d[0] = load_halves(head);
-    if (type == PL_Q4_K || type == PL_Q5_K)
-        s.m = _mm512_xor_ps(load_halves(head + 32), _mm512_set1_ps(-0.0f));
+    scales s = {{_mm512_setzero_ps(), _mm512_setzero_ps()}, {_mm512_setzero_ps(), _mm512_setzero_ps()}};
+    switch (type) {
+    case PL_Q2_K:
+    case PL_Q4_K:
+    case PL_Q5_K: s.m[0] = negative(load_halves(head + 32)); /* fall through */
+    case PL_Q3_K:
+    case PL_Q6_K:
+    case PL_IQ4_XS: s.d[0] = load_halves(head); break;
+    default: break;
+    }
     return s;
 }
 
@@ -102,18 +150,33 @@ INLINE scales group_scales(pl_dtype type, const uint8_t *head, int group, scales
     scales s = span;
     switch (type) {
     case PL_Q4_1:
-    case PL_Q5_1: s.m = load_halves(head + 256 + 32 * group); /* fall through */
+    case PL_Q5_1: s.m[0] = load_halves(head + 256 + 32 * group); /* fall through */
     case PL_Q4_0:
     case PL_Q5_0:
-    case PL_Q8_0: s.d[0] = load_halves(head + 32 * group); break;
+    case PL_Q8_0:
+    case PL_IQ4_NL: s.d[0] = load_halves(head + 32 * group); break;
+    case PL_Q2_K:
+        for (int h = 0; h < 2; h++) {
+            __m512i v = widen(head + 64 + 32 * group + 16 * h);
+            s.d[h] = _mm512_mul_ps(span.d[0], _mm512_cvtepi32_ps(_mm512_and_si512(v, _mm512_set1_epi32(15))));
+            s.m[h] = _mm512_mul_ps(span.m[0], _mm512_cvtepi32_ps(_mm512_srli_epi32(v, 4)));
+        }
+        break;
     case PL_Q4_K:
     case PL_Q5_K:
-        s.d[0] = _mm512_mul_ps(span.d[0], load_bytes(head + 64 + 16 * group, 0));
-        s.m = _mm512_mul_ps(span.m, load_bytes(head + 192 + 16 * group, 0));
+        s.d[0] = _mm512_mul_ps(span.d[0], load_bytes(head + 64 + 16 * group));
+        s.m[0] = _mm512_mul_ps(span.m[0], load_bytes(head + 192 + 16 * group));
         break;
+    case PL_Q3_K:
     case PL_Q6_K:
-        s.d[0] = _mm512_mul_ps(span.d[0], load_bytes(head + 32 + 32 * group, 1));
-        s.d[1] = _mm512_mul_ps(span.d[0], load_bytes(head + 48 + 32 * group, 1));
+        s.d[0] = _mm512_mul_ps(span.d[0], load_signed_bytes(head + 32 + 32 * group));
+        s.d[1] = _mm512_mul_ps(span.d[0], load_signed_bytes(head + 48 + 32 * group));
+        break;
+    case PL_IQ4_XS: s.d[0] = _mm512_mul_ps(span.d[0], load_signed_bytes(head + 32 + 16 * group)); break;
+    case PL_MXFP4: s.d[0] = load_mxfp4(head + 16 * group); break;
+    case PL_NVFP4:
+        s.d[0] = load_nvfp4(head + 32 * group);
+        s.d[1] = load_nvfp4(head + 32 * group + 16);
         break;
     case PL_F32:
     case PL_F16:
@@ -130,21 +193,19 @@ INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes
     scales common = span_scales(type, span);
     for (int g = 0; g < groups; g++) {
         __m512i q[8];
-        const uint8_t *body = span + t.head_bytes + g * t.group_bytes;
-        for (int i = 0; i < t.group_bytes; i += 64)
+        const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
+        for (int i = 0; i < pl_group_bytes(t); i += 64)
             _mm_prefetch(body + pl_span_bytes(t) + i, _MM_HINT_T0);
-        load_codes(type, body, q);
+        load_codes(t, body, q);
         for (int c = 0; c < 8; c++)
             _mm512_store_si512(out->code[g] + c * PL_CHUNK_BYTES, q[c]);
         scales s = group_scales(type, span, g, common);
-        if (t.kind == PL_PANEL_HALVES) {
-            _mm512_store_ps(out->d[2 * g], s.d[0]);
-            _mm512_store_ps(out->d[2 * g + 1], s.d[1]);
-        } else {
-            _mm512_store_ps(out->d[g], s.d[0]);
+        int halves = pl_has_halves(t.kind);
+        for (int h = 0; h <= halves; h++) {
+            _mm512_store_ps(out->d[g * (1 + halves) + h], s.d[h]);
+            if (pl_has_minimum(t.kind))
+                _mm512_store_ps(out->m[g * (1 + halves) + h], s.m[h]);
         }
-        if (t.kind == PL_PANEL_MIN)
-            _mm512_store_ps(out->m[g], s.m);
     }
 }
 
@@ -156,9 +217,15 @@ void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_co
     case PL_Q5_0: unpack(PL_Q5_0, span, groups, out); break;
     case PL_Q5_1: unpack(PL_Q5_1, span, groups, out); break;
     case PL_Q8_0: unpack(PL_Q8_0, span, groups, out); break;
+    case PL_Q2_K: unpack(PL_Q2_K, span, groups, out); break;
+    case PL_Q3_K: unpack(PL_Q3_K, span, groups, out); break;
     case PL_Q4_K: unpack(PL_Q4_K, span, groups, out); break;
     case PL_Q5_K: unpack(PL_Q5_K, span, groups, out); break;
     case PL_Q6_K: unpack(PL_Q6_K, span, groups, out); break;
+    case PL_IQ4_NL: unpack(PL_IQ4_NL, span, groups, out); break;
+    case PL_IQ4_XS: unpack(PL_IQ4_XS, span, groups, out); break;
+    case PL_MXFP4: unpack(PL_MXFP4, span, groups, out); break;
+    case PL_NVFP4: unpack(PL_NVFP4, span, groups, out); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
@@ -189,8 +256,8 @@ INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, 
 INLINE void add_planes(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h,
                        const pl_tile_rows *rows, __m512i sum[PAIR][PL_TILE_ROWS])
 {
-    int begin = 4 * h, end = kind == PL_PANEL_HALVES ? begin + 4 : 8;
-    int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    int begin = 4 * h, end = pl_has_halves(kind) ? begin + 4 : 8;
+    int at = pl_has_halves(kind) ? 2 * g + h : g;
     int few = n_rows <= 3;
     const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
     int64_t row_bytes = rows->ld * 2 * PL_GROUP;
@@ -199,7 +266,7 @@ INLINE void add_planes(pl_panel_kind kind, int n_panels, int n_rows, const pl_sp
     for (int r = 0; r < n_rows; r++) {
         for (int p = 0; p < n_panels; p++) {
             sum[p][r] = _mm512_setzero_si512();
-            lo[p][r] = kind == PL_PANEL_MIN ? _mm512_setzero_si512() : _mm512_set1_epi32(rows->terms[r].start[at]);
+            lo[p][r] = pl_has_minimum(kind) ? _mm512_setzero_si512() : _mm512_set1_epi32(rows->terms[r].start[at]);
         }
     }
     if (few)
@@ -209,7 +276,7 @@ INLINE void add_planes(pl_panel_kind kind, int n_panels, int n_rows, const pl_sp
     for (int r = 0; r < n_rows; r++) {
         for (int p = 0; p < n_panels; p++) {
             sum[p][r] = _mm512_slli_epi32(sum[p][r], 7);
-            if (few || kind != PL_PANEL_MIN)
+            if (few || !pl_has_minimum(kind))
                 sum[p][r] = _mm512_add_epi32(sum[p][r], lo[p][r]);
         }
     }
@@ -220,7 +287,7 @@ INLINE void add_planes(pl_panel_kind kind, int n_panels, int n_rows, const pl_sp
 INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_codes *w, int g, int h,
                      const pl_tile_rows *rows, __m512 acc[PAIR][PL_TILE_ROWS])
 {
-    int at = kind == PL_PANEL_HALVES ? 2 * g + h : g;
+    int at = pl_has_halves(kind) ? 2 * g + h : g;
     __m512i sum[PAIR][PL_TILE_ROWS];
     add_planes(kind, n_panels, n_rows, w, g, h, rows, sum);
 #pragma GCC unroll 6
@@ -229,8 +296,8 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, int n_rows, const pl_span
         for (int p = 0; p < n_panels; p++) {
             __m512 d = _mm512_mul_ps(_mm512_load_ps(w[p].d[at]), scale);
             acc[p][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[p][r]), d, acc[p][r]);
-            if (kind == PL_PANEL_MIN)
-                acc[p][r] = _mm512_fmadd_ps(_mm512_load_ps(w[p].m[g]), _mm512_set1_ps(rows->terms[r].shift[g]),
+            if (pl_has_minimum(kind))
+                acc[p][r] = _mm512_fmadd_ps(_mm512_load_ps(w[p].m[at]), _mm512_set1_ps(rows->terms[r].shift[at]),
                                             acc[p][r]);
         }
     }
@@ -246,7 +313,7 @@ INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_cod
             acc[p][r] = _mm512_loadu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS);
     for (int g = 0; g < groups; g++) {
         add_part(kind, n_panels, n_rows, w, g, 0, rows, acc);
-        if (kind == PL_PANEL_HALVES)
+        if (pl_has_halves(kind))
             add_part(kind, n_panels, n_rows, w, g, 1, rows, acc);
     }
 #pragma GCC unroll 6
@@ -277,6 +344,7 @@ void pl_tile_avx512(pl_dtype type, const pl_span_codes *w, int n_panels, int gro
         case PL_PANEL_OFFSET: tile_of_kind(PL_PANEL_OFFSET, 2, w, groups, rows, acc, acc_ld); break;
         case PL_PANEL_HALVES: tile_of_kind(PL_PANEL_HALVES, 2, w, groups, rows, acc, acc_ld); break;
         case PL_PANEL_MIN: tile_of_kind(PL_PANEL_MIN, 2, w, groups, rows, acc, acc_ld); break;
+        case PL_PANEL_MIN_HALVES: tile_of_kind(PL_PANEL_MIN_HALVES, 2, w, groups, rows, acc, acc_ld); break;
         }
     }
     if (n_panels == 0)
@@ -285,6 +353,7 @@ void pl_tile_avx512(pl_dtype type, const pl_span_codes *w, int n_panels, int gro
     case PL_PANEL_OFFSET: tile_of_kind(PL_PANEL_OFFSET, 1, w, groups, rows, acc, acc_ld); break;
     case PL_PANEL_HALVES: tile_of_kind(PL_PANEL_HALVES, 1, w, groups, rows, acc, acc_ld); break;
     case PL_PANEL_MIN: tile_of_kind(PL_PANEL_MIN, 1, w, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN_HALVES: tile_of_kind(PL_PANEL_MIN_HALVES, 1, w, groups, rows, acc, acc_ld); break;
     }
 }
 
@@ -308,16 +377,26 @@ INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales com
     const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
     __m512 scale = _mm512_set1_ps(rows->scale[g]);
     scales s = group_scales(type, span, g, common);
+    int parts = pl_has_halves(t.kind) ? 2 : 1, chunks = 8 / parts;
     __m512i q[8];
-    load_codes(type, span + t.head_bytes + g * t.group_bytes, q);
-    if (t.kind == PL_PANEL_HALVES) {
-        acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 4, rows->terms->start[2 * g]), _mm512_mul_ps(s.d[0], scale), acc);
-        return _mm512_fmadd_ps(direct_sum(q, x, 4, 8, rows->terms->start[2 * g + 1]), _mm512_mul_ps(s.d[1], scale),
-                               acc);
+    load_codes(t, span + t.head_bytes + g * pl_group_bytes(t), q);
+    for (int h = 0; h < parts; h++) {
+        int at = parts * g + h, start = pl_has_minimum(t.kind) ? 0 : rows->terms->start[at];
+        __m512 sum = direct_sum(q, x, h * chunks, (h + 1) * chunks, start);
+        acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(s.d[h], scale), acc);
+        if (pl_has_minimum(t.kind))
+            acc = _mm512_fmadd_ps(s.m[h], _mm512_set1_ps(rows->terms->shift[at]), acc);
     }
-    int32_t start = t.kind == PL_PANEL_OFFSET ? rows->terms->start[g] : 0;
-    acc = _mm512_fmadd_ps(direct_sum(q, x, 0, 8, start), _mm512_mul_ps(s.d[0], scale), acc);
-    return t.kind == PL_PANEL_MIN ? _mm512_fmadd_ps(s.m, _mm512_set1_ps(rows->terms->shift[g]), acc) : acc;
+    return acc;
+}
+
+/* A group's share of the next span: the processor's own prefetching stops at the end of a page, and the kernel would
+ * wait there for one stream or another all the time. */
+INLINE void prefetch_share(pl_dtype type, const uint8_t *span, int g)
+{
+    int bytes = (int)pl_span_bytes(pl_panel_describe(type)), lines = (bytes / 64 + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS;
+    for (int i = 0; i < lines; i++)
+        _mm_prefetch((const char *)span + bytes + 64 * (lines * g + i), _MM_HINT_T0);
 }
 
 INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, const pl_tile_rows *rows, float *out)
@@ -331,8 +410,10 @@ INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, c
     }
     for (int g = 0; g < groups; g++) {
 #pragma GCC unroll 4
-        for (int p = 0; p < 4; p++)
+        for (int p = 0; p < 4; p++) {
+            prefetch_share(type, span[p], g);
             acc[p] = direct_group(type, span[p], g, common[p], rows, acc[p]);
+        }
     }
 #pragma GCC unroll 4
     for (int p = 0; p < 4; p++)
@@ -364,9 +445,15 @@ void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, i
     case PL_Q5_0: direct(PL_Q5_0, span, n_panels, groups, rows, acc); break;
     case PL_Q5_1: direct(PL_Q5_1, span, n_panels, groups, rows, acc); break;
     case PL_Q8_0: direct(PL_Q8_0, span, n_panels, groups, rows, acc); break;
+    case PL_Q2_K: direct(PL_Q2_K, span, n_panels, groups, rows, acc); break;
+    case PL_Q3_K: direct(PL_Q3_K, span, n_panels, groups, rows, acc); break;
     case PL_Q4_K: direct(PL_Q4_K, span, n_panels, groups, rows, acc); break;
     case PL_Q5_K: direct(PL_Q5_K, span, n_panels, groups, rows, acc); break;
     case PL_Q6_K: direct(PL_Q6_K, span, n_panels, groups, rows, acc); break;
+    case PL_IQ4_NL: direct(PL_IQ4_NL, span, n_panels, groups, rows, acc); break;
+    case PL_IQ4_XS: direct(PL_IQ4_XS, span, n_panels, groups, rows, acc); break;
+    case PL_MXFP4: direct(PL_MXFP4, span, n_panels, groups, rows, acc); break;
+    case PL_NVFP4: direct(PL_NVFP4, span, n_panels, groups, rows, acc); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;

@@ -1,5 +1,5 @@
 /* The end of the walk: four streams become one hidden state, and logits are capped. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 #define COLUMNS 8192 /* of one piece of the soft cap */

@@ -6,14 +6,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-/* What a block says about one group of 32 columns. */
-typedef struct group_codes {
-    uint8_t code[PL_GROUP];
-    uint16_t d, m; /* f16 bits; m: minimum's scale, where the type has one */
-    int scale[2];  /* K-quants: of the group, or of its halves */
-    int minimum;
-} group_codes;
-
 /* ---- from the file's blocks ---- */
 
 static void split_nibbles(const uint8_t *q, uint8_t *code)
@@ -30,7 +22,7 @@ static void add_fifth_bits(const uint8_t *h, uint8_t *code)
         code[i] |= (uint8_t)((h[i / 8] >> (i % 8) & 1) << 4);
 }
 
-static void read_q4_0(const void *src, int group, group_codes *g)
+static void read_q4_0(const void *src, int group, pl_group_codes *g)
 {
     (void)group;
     pl_block_q4_0 b;
@@ -39,7 +31,7 @@ static void read_q4_0(const void *src, int group, group_codes *g)
     split_nibbles(b.q, g->code);
 }
 
-static void read_q4_1(const void *src, int group, group_codes *g)
+static void read_q4_1(const void *src, int group, pl_group_codes *g)
 {
     (void)group;
     pl_block_q4_1 b;
@@ -49,7 +41,7 @@ static void read_q4_1(const void *src, int group, group_codes *g)
     split_nibbles(b.q, g->code);
 }
 
-static void read_q5_0(const void *src, int group, group_codes *g)
+static void read_q5_0(const void *src, int group, pl_group_codes *g)
 {
     (void)group;
     pl_block_q5_0 b;
@@ -59,7 +51,7 @@ static void read_q5_0(const void *src, int group, group_codes *g)
     add_fifth_bits(b.h, g->code);
 }
 
-static void read_q5_1(const void *src, int group, group_codes *g)
+static void read_q5_1(const void *src, int group, pl_group_codes *g)
 {
     (void)group;
     pl_block_q5_1 b;
@@ -70,7 +62,7 @@ static void read_q5_1(const void *src, int group, group_codes *g)
     add_fifth_bits(b.h, g->code);
 }
 
-static void read_q8_0(const void *src, int group, group_codes *g)
+static void read_q8_0(const void *src, int group, pl_group_codes *g)
 {
     (void)group;
     pl_block_q8_0 b;
@@ -87,29 +79,29 @@ static void k_nibbles(const uint8_t *q, int group, uint8_t *code)
         code[i] = group & 1 ? q[i] >> 4 : q[i] & 15;
 }
 
-static void read_q4_k(const void *src, int group, group_codes *g)
+static void read_q4_k(const void *src, int group, pl_group_codes *g)
 {
     pl_block_q4_k b;
     memcpy(&b, src, sizeof b);
     g->d = b.d;
     g->m = b.dmin;
-    pl_k_scale(b.s, group, &g->scale[0], &g->minimum);
+    pl_k_scale(b.s, group, &g->scale[0], &g->minimum[0]);
     k_nibbles(b.q, group, g->code);
 }
 
-static void read_q5_k(const void *src, int group, group_codes *g)
+static void read_q5_k(const void *src, int group, pl_group_codes *g)
 {
     pl_block_q5_k b;
     memcpy(&b, src, sizeof b);
     g->d = b.d;
     g->m = b.dmin;
-    pl_k_scale(b.s, group, &g->scale[0], &g->minimum);
+    pl_k_scale(b.s, group, &g->scale[0], &g->minimum[0]);
     k_nibbles(b.q, group, g->code);
     for (int i = 0; i < PL_GROUP; i++)
         g->code[i] |= (uint8_t)((b.h[i] >> group & 1) << 4);
 }
 
-static void read_q6_k(const void *src, int group, group_codes *g)
+static void read_q6_k(const void *src, int group, pl_group_codes *g)
 {
     pl_block_q6_k b;
     memcpy(&b, src, sizeof b);
@@ -124,7 +116,81 @@ static void read_q6_k(const void *src, int group, group_codes *g)
     }
 }
 
-typedef void (*read_fn)(const void *block, int group, group_codes *g);
+static void k_pairs(const uint8_t *q, int group, uint8_t *code)
+{
+    q += 32 * (group / 4);
+    for (int i = 0; i < PL_GROUP; i++)
+        code[i] = q[i] >> 2 * (group % 4) & 3;
+}
+
+static void read_q2_k(const void *src, int group, pl_group_codes *g)
+{
+    pl_block_q2_k b;
+    memcpy(&b, src, sizeof b);
+    g->d = b.d;
+    g->m = b.dmin;
+    for (int h = 0; h < 2; h++) {
+        g->scale[h] = b.s[2 * group + h] & 15;
+        g->minimum[h] = b.s[2 * group + h] >> 4;
+    }
+    k_pairs(b.q, group, g->code);
+}
+
+static void read_q3_k(const void *src, int group, pl_group_codes *g)
+{
+    pl_block_q3_k b;
+    memcpy(&b, src, sizeof b);
+    g->d = b.d;
+    g->scale[0] = pl_q3_k_scale(b.s, 2 * group);
+    g->scale[1] = pl_q3_k_scale(b.s, 2 * group + 1);
+    k_pairs(b.q, group, g->code);
+    for (int i = 0; i < PL_GROUP; i++)
+        g->code[i] |= (uint8_t)((b.h[i] >> group & 1) << 2);
+}
+
+static void read_iq4_nl(const void *src, int group, pl_group_codes *g)
+{
+    (void)group;
+    pl_block_iq4_nl b;
+    memcpy(&b, src, sizeof b);
+    g->d = b.d;
+    split_nibbles(b.q, g->code);
+}
+
+static void read_iq4_xs(const void *src, int group, pl_group_codes *g)
+{
+    pl_block_iq4_xs b;
+    memcpy(&b, src, sizeof b);
+    g->d = b.d;
+    g->scale[0] = ((b.sl[group / 2] >> 4 * (group & 1) & 15) | (b.sh >> 2 * group & 3) << 4) - 32;
+    split_nibbles(b.q + 16 * group, g->code);
+}
+
+static void read_mxfp4(const void *src, int group, pl_group_codes *g)
+{
+    (void)group;
+    pl_block_mxfp4 b;
+    memcpy(&b, src, sizeof b);
+    g->scale[0] = b.e;
+    split_nibbles(b.q, g->code);
+}
+
+static void read_nvfp4(const void *src, int group, pl_group_codes *g)
+{
+    pl_block_nvfp4 b;
+    memcpy(&b, src, sizeof b);
+    for (int h = 0; h < 2; h++) {
+        uint8_t d = b.d[2 * group + h];
+        const uint8_t *q = b.q + 16 * group + 8 * h;
+        g->scale[h] = d == 127 ? 0 : d & 127;
+        for (int i = 0; i < 8; i++) {
+            g->code[16 * h + i] = q[i] & 15;
+            g->code[16 * h + 8 + i] = q[i] >> 4;
+        }
+    }
+}
+
+typedef void (*read_fn)(const void *block, int group, pl_group_codes *g);
 
 static read_fn block_reader(pl_dtype type)
 {
@@ -134,136 +200,20 @@ static read_fn block_reader(pl_dtype type)
     case PL_Q5_0: return read_q5_0;
     case PL_Q5_1: return read_q5_1;
     case PL_Q8_0: return read_q8_0;
+    case PL_Q2_K: return read_q2_k;
+    case PL_Q3_K: return read_q3_k;
     case PL_Q4_K: return read_q4_k;
     case PL_Q5_K: return read_q5_k;
     case PL_Q6_K: return read_q6_k;
+    case PL_IQ4_NL: return read_iq4_nl;
+    case PL_IQ4_XS: return read_iq4_xs;
+    case PL_MXFP4: return read_mxfp4;
+    case PL_NVFP4: return read_nvfp4;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
     }
     return NULL;
-}
-
-/* ---- codes in a group's body ---- */
-
-static uint32_t word_at(const uint8_t *p)
-{
-    uint32_t v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-/* The operations work on four codes at once: none carries into the next byte. */
-static void put_codes(pl_dtype type, uint8_t *body, int row, const uint8_t *code)
-{
-    uint32_t chunk[8], fifth = 0, upper[2] = {0, 0};
-    for (int c = 0; c < 8; c++)
-        chunk[c] = word_at(code + 4 * c);
-    body += 4 * row;
-    if (type == PL_Q8_0) {
-        for (int c = 0; c < 8; c++)
-            memcpy(body + c * PL_CHUNK_BYTES, &chunk[c], 4);
-        return;
-    }
-    for (int j = 0; j < 4; j++) {
-        uint32_t low = (chunk[j] & 0x0f0f0f0f) | (chunk[j + 4] & 0x0f0f0f0f) << 4;
-        memcpy(body + j * PL_CHUNK_BYTES, &low, 4);
-    }
-    for (int c = 0; c < 8; c++) {
-        fifth |= (chunk[c] >> 4 & 0x01010101) << c;
-        upper[c / 4] |= (chunk[c] >> 4 & 0x03030303) << 2 * (c % 4);
-    }
-    if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
-        memcpy(body + 4 * PL_CHUNK_BYTES, &fifth, 4);
-    if (type == PL_Q6_K) {
-        memcpy(body + 4 * PL_CHUNK_BYTES, &upper[0], 4);
-        memcpy(body + 5 * PL_CHUNK_BYTES, &upper[1], 4);
-    }
-}
-
-static void get_codes(pl_dtype type, const uint8_t *body, int row, uint8_t *code)
-{
-    body += 4 * row;
-    for (int c = 0; c < 8; c++) {
-        uint32_t v;
-        if (type == PL_Q8_0) {
-            v = word_at(body + c * PL_CHUNK_BYTES);
-        } else {
-            v = word_at(body + (c & 3) * PL_CHUNK_BYTES) >> 4 * (c / 4) & 0x0f0f0f0f;
-            if (type == PL_Q5_0 || type == PL_Q5_1 || type == PL_Q5_K)
-                v |= (word_at(body + 4 * PL_CHUNK_BYTES) >> c & 0x01010101) << 4;
-            if (type == PL_Q6_K)
-                v |= (word_at(body + (4 + c / 4) * PL_CHUNK_BYTES) >> 2 * (c % 4) & 0x03030303) << 4;
-        }
-        memcpy(code + 4 * c, &v, 4);
-    }
-}
-
-/* ---- scales in a span's head ---- */
-
-static void put_half(uint8_t *head, int at, uint16_t h)
-{
-    memcpy(head + 2 * at, &h, sizeof h);
-}
-
-static uint16_t get_half(const uint8_t *head, int at)
-{
-    uint16_t h;
-    memcpy(&h, head + 2 * at, sizeof h);
-    return h;
-}
-
-static void put_scales(pl_dtype type, uint8_t *head, int group, int row, const group_codes *g)
-{
-    int at = 16 * group + row;
-    switch (type) {
-    case PL_Q4_1:
-    case PL_Q5_1: put_half(head, 128 + at, g->m); /* fall through */
-    case PL_Q4_0:
-    case PL_Q5_0:
-    case PL_Q8_0: put_half(head, at, g->d); break;
-    case PL_Q4_K:
-    case PL_Q5_K:
-        put_half(head, row, g->d);
-        put_half(head, 16 + row, g->m);
-        head[64 + at] = (uint8_t)g->scale[0];
-        head[192 + at] = (uint8_t)g->minimum;
-        break;
-    case PL_Q6_K:
-        put_half(head, row, g->d);
-        head[32 + 32 * group + row] = (uint8_t)g->scale[0];
-        head[48 + 32 * group + row] = (uint8_t)g->scale[1];
-        break;
-    case PL_F32:
-    case PL_F16:
-    case PL_BF16: break;
-    }
-}
-
-/* step[h], low: value of code q in half h is step[h] * (q - offset) + low. */
-static void get_scales(pl_dtype type, const uint8_t *head, int group, int row, float *step, float *low)
-{
-    int at = 16 * group + row;
-    *low = 0;
-    switch (type) {
-    case PL_Q4_1:
-    case PL_Q5_1: *low = pl_f16_to_f32(get_half(head, 128 + at)); /* fall through */
-    case PL_Q4_0:
-    case PL_Q5_0:
-    case PL_Q8_0: step[0] = step[1] = pl_f16_to_f32(get_half(head, at)); break;
-    case PL_Q4_K:
-    case PL_Q5_K:
-        step[0] = step[1] = pl_f16_to_f32(get_half(head, row)) * (float)head[64 + at];
-        *low = -(pl_f16_to_f32(get_half(head, 16 + row)) * (float)head[192 + at]);
-        break;
-    case PL_Q6_K:
-        step[0] = pl_f16_to_f32(get_half(head, row)) * (float)(int8_t)head[32 + 32 * group + row];
-        step[1] = pl_f16_to_f32(get_half(head, row)) * (float)(int8_t)head[48 + 32 * group + row];
-        break;
-    case PL_F32:
-    case PL_F16:
-    case PL_BF16: break;
-    }
 }
 
 /* ---- whole panels ---- */
@@ -296,14 +246,12 @@ static void pack_row(pack_job *job, int64_t row)
     uint8_t *panel = job->dst + (size_t)(row / PL_PANEL_ROWS) * pl_panel_bytes(job->panel, t->cols);
     const uint8_t *block = pl_tensor_row(t, row);
     for (int64_t i = 0; i < t->cols / PL_GROUP; i++) {
-        group_codes g = {0};
-        int in_span = (int)(i % PL_SPAN_GROUPS);
-        uint8_t *head = panel + (size_t)(i / PL_SPAN_GROUPS) * pl_span_bytes(job->panel);
+        pl_group_codes g = {0};
+        uint8_t *span = panel + (size_t)(i / PL_SPAN_GROUPS) * pl_span_bytes(job->panel);
         read(block + (size_t)(i / groups_a_block) * (size_t)info->block_bytes, (int)(i % groups_a_block), &g);
         if (!half_is_finite(g.d) || !half_is_finite(g.m))
             note_bad_row(job, row);
-        put_codes(t->type, head + job->panel.head_bytes + in_span * job->panel.group_bytes, lane, g.code);
-        put_scales(t->type, head, in_span, lane, &g);
+        pl_panel_put(t->type, span, (int)(i % PL_SPAN_GROUPS), lane, &g);
     }
 }
 
@@ -323,7 +271,7 @@ static void pack_panels(void *ctx, int64_t begin, int64_t end, int thread)
 size_t pl_pack_bytes(const pl_tensor *t)
 {
     pl_panel_type panel = pl_panel_describe(t->type);
-    return panel.group_bytes ? (size_t)pl_panel_count(t->rows) * pl_panel_bytes(panel, t->cols) : 0;
+    return panel.bits ? (size_t)pl_panel_count(t->rows) * pl_panel_bytes(panel, t->cols) : 0;
 }
 
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
@@ -358,15 +306,12 @@ static void panel_row(const pl_weight *w, int64_t row, float *out)
     int lane = (int)(row % PL_PANEL_ROWS);
     const uint8_t *panel = (const uint8_t *)w->data + (size_t)(row / PL_PANEL_ROWS) * pl_panel_bytes(t, w->cols);
     for (int64_t i = 0; i < w->cols / PL_GROUP; i++) {
-        const uint8_t *head = panel + (size_t)(i / PL_SPAN_GROUPS) * pl_span_bytes(t);
-        int in_span = (int)(i % PL_SPAN_GROUPS);
-        uint8_t code[PL_GROUP];
-        float step[2] = {0}, low;
-        get_codes(w->type, head + t.head_bytes + in_span * t.group_bytes, lane, code);
-        get_scales(w->type, head, in_span, lane, step, &low);
+        const uint8_t *span = panel + (size_t)(i / PL_SPAN_GROUPS) * pl_span_bytes(t);
+        pl_group_values g;
+        pl_panel_get(w->type, span, (int)(i % PL_SPAN_GROUPS), lane, &g);
         for (int l = 0; l < PL_GROUP; l++) {
-            float value = step[l / 16] * (float)(code[l] - t.offset);
-            out[PL_GROUP * i + l] = t.kind == PL_PANEL_MIN ? value + low : value;
+            float value = g.d[l / 16] * (float)(g.code[l] - t.offset);
+            out[PL_GROUP * i + l] = pl_has_minimum(t.kind) ? value + g.m[l / 16] : value;
         }
     }
 }

@@ -1,5 +1,5 @@
 /* Per-layer inputs: made once a step, let in through each layer's gate. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 typedef struct combine_job {

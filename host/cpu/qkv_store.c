@@ -1,5 +1,5 @@
 /* From projections to attention's operands: norms per head, rotation, and the store of K and V. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Activations to integers (see pl_act). Compiled for every instruction set; each operation is exact or
  * correctly rounded and none is contracted, so that all give the same bits. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/matmul_tile.h"
 #include "host/ops/matmul.h"
 

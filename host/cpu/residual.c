@@ -1,5 +1,5 @@
 /* Where attention, LAuReL and the active stream meet, and the norm before the FFN. */
-#include "host/cpu/isa.h"
+#include "host/base/isa.h"
 #include "host/cpu/stream.h"
 
 typedef struct residual_job {

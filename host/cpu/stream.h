@@ -4,7 +4,7 @@
 
 #include "host/base/threads.h"
 #include "host/cpu/matmul.h"
-#include "host/cpu/vec.h"
+#include "host/base/vec.h"
 #include "host/ops/ops.h"
 
 struct pl_stream {

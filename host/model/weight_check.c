@@ -1,6 +1,7 @@
 #include "host/model/weight_check.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 /* Values looked at together: the loop over them has no exit, so that compilers vectorise it. */
@@ -60,6 +61,11 @@ static void scale_offsets(pl_dtype type, int *first, int *second)
     case PL_Q5_1:
     case PL_Q4_K:
     case PL_Q5_K: *second = 2; break;
+    case PL_Q2_K:
+        *first = (int)offsetof(pl_block_q2_k, d);
+        *second = (int)offsetof(pl_block_q2_k, dmin);
+        break;
+    case PL_Q3_K: *first = (int)offsetof(pl_block_q3_k, d); break;
     case PL_Q6_K: *first = (int)offsetof(pl_block_q6_k, d); break;
     default: break;
     }
@@ -84,12 +90,30 @@ static int64_t first_bad_block(pl_dtype type, const unsigned char *data, int64_t
     return n;
 }
 
+/* Scales up to 2^127 are finite, what they scale need not be. */
+static int64_t first_bad_mxfp4(const unsigned char *data, int64_t n)
+{
+    const int always_finite = 252; /* twice a code is 12 at most, and 12 * 2^(252 - 128) < 2^128 */
+    for (int64_t i = 0; i < n; i += 32, data += sizeof(pl_block_mxfp4)) {
+        float value[32];
+        if (data[0] <= always_finite)
+            continue;
+        pl_decode(PL_MXFP4, data, value, 32);
+        for (int j = 0; j < 32; j++)
+            if (!isfinite(value[j]))
+                return i + j;
+    }
+    return n;
+}
+
 static int64_t first_bad(pl_dtype type, const void *data, int64_t n)
 {
     switch (type) {
     case PL_F32: return first_bad_32(data, n);
     case PL_F16: return first_bad_16(data, n, 0x0400);
     case PL_BF16: return first_bad_16(data, n, 0x0080);
+    case PL_MXFP4: return first_bad_mxfp4(data, n);
+    case PL_NVFP4: return n; /* any byte is a finite scale */
     default: return first_bad_block(type, data, n);
     }
 }
@@ -102,7 +126,8 @@ pl_status pl_tensor_check_finite(const pl_tensor *tensor, int64_t row0, int64_t 
     int64_t bad = first_bad(tensor->type, pl_tensor_row(tensor, row0), n);
     if (bad == n)
         return PL_OK;
-    const char *what = pl_dtype_describe((int)tensor->type)->block_elems > 1 ? "the scale of the block" : "the value";
+    bool one_value = pl_dtype_describe((int)tensor->type)->block_elems == 1 || tensor->type == PL_MXFP4;
+    const char *what = one_value ? "the value" : "the scale of the block";
     return pl_fail(err, PL_ERR_FORMAT, "tensor %s: %s at row %" PRId64 ", column %" PRId64 " is not a finite number",
                    tensor->name, what, row0 + bad / tensor->cols, bad % tensor->cols);
 }

@@ -1,3 +1,5 @@
+#include "host/base/rng.h"
+#include "host/cpu/pack.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>
@@ -63,5 +65,50 @@ Test(embed, plain_tables)
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++) {
         check(widths[w], 1, false);
         check(widths[w], 33, true);
+    }
+}
+
+/* Random blocks whose f16 scales are finite, packed: the decoder's values, scaled. */
+static void check_blocks(pl_dtype type, int64_t hidden)
+{
+    embed_case c = {.base = {.what = "embed", .rows = ROOM, .run = run}};
+    pl_tensor t = {"table", NULL, TOKENS, hidden, type};
+    size_t bytes = TOKENS * pl_tensor_row_bytes(&t);
+    uint8_t *blocks = malloc(bytes);
+    void *packed = malloc(pl_pack_bytes(&t));
+    float *row = malloc((size_t)hidden * sizeof *row), *before = normals(ROOM * hidden, 1, 2);
+    cr_assert(blocks && packed && row);
+    pl_rng rng;
+    pl_rng_seed(&rng, (uint64_t)type);
+    for (size_t i = 0; i < bytes; i++)
+        blocks[i] = (uint8_t)pl_rng_next(&rng) & 0xbb;
+    t.data = blocks;
+    pl_pool *pool;
+    pl_error err;
+    cr_assert_eq(pl_pool_create(1, NULL, &pool, &err), PL_OK);
+    cr_assert_eq(pl_pack(pool, &t, packed, &c.table, &err), PL_OK, "%s", err.message);
+    num *want = nums(ROOM * hidden);
+    for (int r = 0; r < ROOM; r++) {
+        c.id[r] = r * 17 % TOKENS;
+        pl_decode(type, pl_tensor_row(&t, c.id[r]), row, hidden);
+        for (int64_t i = 0; i < hidden; i++)
+            want[r * hidden + i] = num_of(row[i] * 11.3137085f);
+    }
+    case_output(&c.base, before, want, ROOM * hidden);
+    check_case(&c.base);
+    pl_pool_free(pool);
+    free(blocks);
+    free(packed);
+    free(row);
+    free(before);
+    free(want);
+}
+
+Test(embed, packed_tables)
+{
+    for (int id = 0; id <= PL_NVFP4; id++) {
+        const pl_dtype_info *info = pl_dtype_describe(id);
+        if (info && info->block_elems > 1)
+            check_blocks((pl_dtype)id, info->block_elems < 256 ? 5 * info->block_elems : 512);
     }
 }

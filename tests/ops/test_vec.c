@@ -1,6 +1,6 @@
-/* exp, tanh and gelu of host/cpu/vec.h over the whole range of f32, in steps that share no factor with powers of two. */
+/* exp, tanh and gelu of host/base/vec.h over the whole range of f32, in steps that share no factor with powers of two. */
 #include "host/base/cpu.h"
-#include "host/cpu/vec.h"
+#include "host/base/vec.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>

@@ -78,17 +78,43 @@ Test(weight_check, scales_of_blocks)
     static const struct {
         pl_dtype type;
         size_t scale;
-    } scales[] = {{PL_Q4_0, 0}, {PL_Q4_1, 0}, {PL_Q4_1, 2}, {PL_Q5_0, 0}, {PL_Q5_1, 0}, {PL_Q5_1, 2},
-                  {PL_Q8_0, 0}, {PL_Q4_K, 0}, {PL_Q4_K, 2}, {PL_Q5_K, 0}, {PL_Q5_K, 2}, {PL_Q6_K, 208}};
+    } scales[] = {{PL_Q4_0, 0}, {PL_Q4_1, 0},  {PL_Q4_1, 2},   {PL_Q5_0, 0},   {PL_Q5_1, 0},  {PL_Q5_1, 2},
+                  {PL_Q8_0, 0}, {PL_Q2_K, 80}, {PL_Q2_K, 82},  {PL_Q3_K, 108}, {PL_Q4_K, 0},  {PL_Q4_K, 2},
+                  {PL_Q5_K, 0}, {PL_Q5_K, 2},  {PL_Q6_K, 208}, {PL_IQ4_NL, 0}, {PL_IQ4_XS, 0}};
     for (size_t i = 0; i < sizeof scales / sizeof scales[0]; i++) {
         pl_tensor t = clean(scales[i].type);
         const pl_dtype_info *info = pl_dtype_describe((int)t.type);
         size_t row = pl_tensor_row_bytes(&t), block = (size_t)info->block_bytes;
-        size_t clear = scales[i].type == PL_Q6_K ? 0 : 4;
+        size_t clear = scales[i].scale < 80 ? 4 : 0; /* of the scales, which lie at an end */
         memset(data + row + block + clear, 0xff, 8);
         cr_assert_eq(pl_tensor_check_finite(&t, 0, ROWS, &err), PL_OK, "%s: %s", info->name, err.message);
         put_u16(row + 2 * block + scales[i].scale, 0x7c00);
         finds(&t, 1, 2 * info->block_elems);
         cr_assert_not_null(strstr(err.message, "scale of the block"));
+    }
+}
+
+/* A byte for a scale, and no byte is infinite; but a power of two may be large enough to make values so. */
+Test(weight_check, values_of_4_bit_floats)
+{
+    pl_tensor t = clean(PL_NVFP4);
+    memset(data, 0xff, sizeof data);
+    cr_assert_eq(pl_tensor_check_finite(&t, 0, ROWS, &err), PL_OK);
+    static const struct {
+        uint8_t e, code;
+        bool finite;
+    } values[] = {{252, 7, true},  {252, 15, true}, {253, 5, true}, {253, 6, false}, {253, 15, false}, {254, 3, true},
+                  {254, 4, false}, {255, 1, true},  {255, 9, true}, {255, 2, false}, {255, 10, false}, {0, 7, true}};
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        t = clean(PL_MXFP4);
+        unsigned char *block = data + pl_tensor_row_bytes(&t) + 5 * sizeof(pl_block_mxfp4);
+        block[0] = values[i].e;
+        block[1 + 9] = (unsigned char)(values[i].code << 4 | 1); /* columns 25 and 9 of the block */
+        if (values[i].finite) {
+            cr_assert_eq(pl_tensor_check_finite(&t, 0, ROWS, &err), PL_OK, "e = %d: %s", values[i].e, err.message);
+        } else {
+            finds(&t, 1, 5 * 32 + 25);
+            cr_assert_null(strstr(err.message, "block"));
+        }
     }
 }

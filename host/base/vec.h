@@ -1,8 +1,8 @@
 /* Sixteen f32 lanes in portable C (GCC vector extensions). The same source is compiled for each
  * instruction set, where a vec becomes one AVX-512 register, two of AVX2 or four of SSE2; the order of
  * every sum is fixed by the lanes, not by the machine. */
-#ifndef PL_CPU_VEC_H
-#define PL_CPU_VEC_H
+#ifndef PL_BASE_VEC_H
+#define PL_BASE_VEC_H
 
 #include <stdint.h>
 #include <string.h>
