@@ -1,7 +1,9 @@
+#define _GNU_SOURCE
 #include "host/base/outfile.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,6 +11,7 @@
 
 #define TEMP_SUFFIX_BYTES 32
 #define TEMP_NAMES 100
+#define WRITEBACK_BYTES (32u << 20) /* started every so often */
 
 static pl_status fail_write(const char *path, int error, pl_error *err)
 {
@@ -80,6 +83,35 @@ pl_status pl_outfile_open(const char *path, pl_outfile *out, pl_error *err)
     if (error == ENOMEM)
         return pl_fail_memory(err, sizeof(FILE), path);
     return fail_write(path, error, err);
+}
+
+pl_status pl_outfile_write(pl_outfile *out, const void *data, size_t n, pl_error *err)
+{
+    if (n == 0)
+        return PL_OK;
+    errno = 0;
+    if (fwrite(data, 1, n, out->file) != n)
+        return fail_write(out->path, errno, err);
+    out->at += n;
+    out->behind += n;
+    if (out->behind < WRITEBACK_BYTES || !out->temp)
+        return PL_OK;
+    if (fflush(out->file) != 0)
+        return fail_write(out->path, errno, err);
+    /* Only a head start for commit, which is told what goes wrong. */
+    (void)!sync_file_range(fileno(out->file), (off64_t)(out->at - out->behind), (off64_t)out->behind,
+                           SYNC_FILE_RANGE_WRITE);
+    out->behind = 0;
+    return PL_OK;
+}
+
+pl_status pl_outfile_reserve(const pl_outfile *out, uint64_t bytes, pl_error *err)
+{
+    if (!out->temp || bytes == 0 || fallocate(fileno(out->file), FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0)
+        return PL_OK;
+    if (errno != ENOSPC && errno != EFBIG && errno != EDQUOT)
+        return PL_OK;
+    return pl_fail(err, PL_ERR_IO, "%s: cannot write %" PRIu64 " bytes: %s", out->path, bytes, strerror(errno));
 }
 
 /* Through the buffers of the C library and of the system, to the disk. */

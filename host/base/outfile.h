@@ -14,12 +14,20 @@
 
 typedef struct pl_outfile {
     FILE *file;
-    char *path; /* where it will be, links followed */
-    char *temp; /* where it is written; NULL: in place */
-} pl_outfile;   /* all zero: nothing open */
+    char *path;          /* where it will be, links followed */
+    char *temp;          /* where it is written; NULL: in place */
+    uint64_t at, behind; /* of pl_outfile_write(): bytes so far; of them not yet on their way to the disk */
+} pl_outfile;            /* all zero: nothing open */
 
 /* Fails already here where the folder is missing or does not let us write. */
 pl_status pl_outfile_open(const char *path, pl_outfile *out, pl_error *err);
+
+/* For large files, instead of fwrite(): what is written starts on its way to the disk early, so that commit has
+ * little to wait for. */
+pl_status pl_outfile_write(pl_outfile *out, const void *data, size_t n, pl_error *err);
+
+/* Fails at once where the disk has no room for `bytes`; where that cannot be told, writing will tell. */
+pl_status pl_outfile_reserve(const pl_outfile *out, uint64_t bytes, pl_error *err);
 
 /* Puts the file in place, once it is wholly on the disk. Closes it either way; on failure (also of any
  * write since opening) what was at `path` before is still there. */

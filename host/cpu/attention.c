@@ -8,8 +8,8 @@
  * A block of neighbouring rows, with all query heads of one K/V head, goes through the keys together: keys that
  * all of them see are read once for all, the others (at the diagonal, at a window's edge) row by row. */
 #include "host/cpu/attention.h"
-#include "host/cpu/attention_fused.h"
 #include "host/base/isa.h"
+#include "host/cpu/attention_fused.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>

@@ -3,8 +3,8 @@
 #define PL_CPU_STREAM_H
 
 #include "host/base/threads.h"
-#include "host/cpu/matmul.h"
 #include "host/base/vec.h"
+#include "host/cpu/matmul.h"
 #include "host/ops/ops.h"
 
 struct pl_stream {

@@ -82,6 +82,7 @@ pl_status pl_checkpoint_keep_tensors(pl_checkpoint *checkpoint, const pl_tensor_
             t->rows *= entry->dims[d];
     }
     checkpoint->n_tensors = list->n;
+    checkpoint->entries = *list;
     return PL_OK;
 }
 
@@ -144,6 +145,12 @@ const pl_pieces *pl_checkpoint_pieces(const pl_checkpoint *checkpoint)
     return checkpoint->format == PL_CHECKPOINT_GGUF ? &checkpoint->pieces : NULL;
 }
 
+size_t pl_checkpoint_gguf_values(const pl_checkpoint *checkpoint, const pl_gguf_value **out)
+{
+    *out = checkpoint->values;
+    return checkpoint->n_values;
+}
+
 const char *pl_checkpoint_chat_template(const pl_checkpoint *checkpoint)
 {
     return checkpoint->chat_template;
@@ -161,6 +168,11 @@ size_t pl_checkpoint_tensors(const pl_checkpoint *checkpoint, const pl_tensor **
     return checkpoint->n_tensors;
 }
 
+const pl_tensor_list *pl_checkpoint_entries(const pl_checkpoint *checkpoint)
+{
+    return &checkpoint->entries;
+}
+
 size_t pl_checkpoint_bytes(const pl_checkpoint *checkpoint)
 {
     size_t bytes = 0;
@@ -169,7 +181,9 @@ size_t pl_checkpoint_bytes(const pl_checkpoint *checkpoint)
     return bytes;
 }
 
-void pl_checkpoint_drop(const pl_checkpoint *checkpoint, const pl_tensor *tensor)
+typedef void (*advise_fn)(const pl_mapfile *file, size_t offset, size_t bytes);
+
+static void advise(const pl_checkpoint *checkpoint, const pl_tensor *tensor, advise_fn fn)
 {
     if (!tensor->data)
         return;
@@ -178,6 +192,16 @@ void pl_checkpoint_drop(const pl_checkpoint *checkpoint, const pl_tensor *tensor
     for (size_t i = 0; i < checkpoint->n_files; i++) {
         const pl_mapfile *file = &checkpoint->files[i];
         if (file->data && data >= file->data && data < file->data + file->size)
-            pl_mapfile_drop(file, (size_t)(data - file->data), bytes);
+            fn(file, (size_t)(data - file->data), bytes);
     }
+}
+
+void pl_checkpoint_will_need(const pl_checkpoint *checkpoint, const pl_tensor *tensor)
+{
+    advise(checkpoint, tensor, pl_mapfile_will_need);
+}
+
+void pl_checkpoint_drop(const pl_checkpoint *checkpoint, const pl_tensor *tensor)
+{
+    advise(checkpoint, tensor, pl_mapfile_drop);
 }

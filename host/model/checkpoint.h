@@ -3,6 +3,7 @@
 #define PL_MODEL_CHECKPOINT_H
 
 #include "host/model/config.h"
+#include "host/model/gguf.h"
 #include "host/ops/tensor.h"
 
 typedef struct pl_layer_weights {
@@ -62,6 +63,9 @@ const pl_weights *pl_checkpoint_weights(const pl_checkpoint *checkpoint);
 /* GGUF only, else NULL: the vocabulary; the Hugging Face folder has tokenizer.json instead. */
 const pl_pieces *pl_checkpoint_pieces(const pl_checkpoint *checkpoint);
 
+/* GGUF only, else 0: all keys of the (first) file, sorted. */
+size_t pl_checkpoint_gguf_values(const pl_checkpoint *checkpoint, const pl_gguf_value **out);
+
 /* The template text that the file carries, or NULL. */
 const char *pl_checkpoint_chat_template(const pl_checkpoint *checkpoint);
 
@@ -72,10 +76,16 @@ size_t pl_checkpoint_paths(const pl_checkpoint *checkpoint, const pl_named_path 
  * type that pl_dtype_describe() does not know, data is NULL. */
 size_t pl_checkpoint_tensors(const pl_checkpoint *checkpoint, const pl_tensor **out);
 
+/* The same as the files list them, indexed by name. */
+const pl_tensor_list *pl_checkpoint_entries(const pl_checkpoint *checkpoint);
+
 /* Bytes of all mapped files together. */
 size_t pl_checkpoint_bytes(const pl_checkpoint *checkpoint);
 
-/* The weights behind a tensor have been copied elsewhere: its pages may leave memory. */
+/* The weights behind a tensor, or a view of some of its rows, will be read soon. */
+void pl_checkpoint_will_need(const pl_checkpoint *checkpoint, const pl_tensor *tensor);
+
+/* They have been copied elsewhere: their pages may leave memory. */
 void pl_checkpoint_drop(const pl_checkpoint *checkpoint, const pl_tensor *tensor);
 
 #endif

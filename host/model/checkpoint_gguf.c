@@ -270,6 +270,8 @@ static pl_status read_texts(const loader *l)
 static pl_status load(loader *l)
 {
     pl_checkpoint *c = l->checkpoint;
+    c->values = l->file.values;
+    c->n_values = l->file.n_values;
     PL_TRY(pl_tensor_list_index(&l->tensors, c->arena, l->err));
     PL_TRY(pl_config_from_gguf(&l->file, &c->config, l->err));
     PL_TRY(sizes_from_tensors(l));

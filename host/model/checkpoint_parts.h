@@ -17,11 +17,14 @@ struct pl_checkpoint {
     pl_config config;
     pl_weights weights;
     pl_pieces pieces;
+    const pl_gguf_value *values;
+    size_t n_values;
     const char *chat_template;
     pl_named_path *paths;
     size_t n_paths;
     pl_tensor *tensors;
     size_t n_tensors;
+    pl_tensor_list entries; /* behind `tensors` */
 };
 
 /* Fill in a checkpoint whose path and arena are set; on failure the caller closes it. */
@@ -35,7 +38,7 @@ pl_status pl_checkpoint_load_gguf_memory(pl_checkpoint *checkpoint, const unsign
 /* An empty checkpoint for the loaders. */
 pl_status pl_checkpoint_create(const char *path, pl_checkpoint **out, pl_error *err);
 
-/* Makes the list for `inspect`. */
+/* Keeps the list, which lies in the checkpoint's arena, and makes that for `inspect`. */
 pl_status pl_checkpoint_keep_tensors(pl_checkpoint *checkpoint, const pl_tensor_list *list, pl_error *err);
 
 /* A copy in the checkpoint's arena, NUL-terminated. */

@@ -47,6 +47,11 @@ const char *pl_gguf_type_name(pl_gguf_type type)
     return value_types[type].name;
 }
 
+int pl_gguf_type_bytes(pl_gguf_type type)
+{
+    return value_types[type].bytes;
+}
+
 static pl_status cut(const cursor *c, const char *what)
 {
     return pl_fail(c->err, PL_ERR_FORMAT,

@@ -66,4 +66,7 @@ bool pl_gguf_is_integer(pl_gguf_type type);
 /* "u32", "string" ... for messages */
 const char *pl_gguf_type_name(pl_gguf_type type);
 
+/* Of one value; 0 for strings and arrays. */
+int pl_gguf_type_bytes(pl_gguf_type type);
+
 #endif

@@ -1,6 +1,7 @@
 #include "tests/unit/fail_alloc.h"
 
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,10 @@ void __wrap_free(void *p);
 
 static bool fails(void)
 {
-    return state.on && state.until_failure-- == 0;
+    bool now = state.on && state.until_failure-- == 0;
+    if (now)
+        errno = ENOMEM;
+    return now;
 }
 
 static void *counted(void *p)

@@ -133,6 +133,43 @@ static void refused(const char *name, const char *reason)
     cr_assert_not_null(strstr(err.message, reason), "%s", err.message);
 }
 
+/* Past the point where writing back starts. */
+Test(outfile, large_files)
+{
+    static unsigned char piece[3 << 20];
+    pl_outfile out = {0};
+    pl_error err = {0};
+    struct stat st;
+    cr_assert_eq(pl_outfile_open(path, &out, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_outfile_reserve(&out, 12 * sizeof piece, &err), PL_OK, "%s", err.message);
+    for (int i = 0; i < 12; i++) {
+        memset(piece, i, sizeof piece);
+        cr_assert_eq(pl_outfile_write(&out, piece, sizeof piece, &err), PL_OK, "%s", err.message);
+    }
+    cr_assert_eq(pl_outfile_write(&out, NULL, 0, &err), PL_OK);
+    cr_assert_eq(out.at, 12 * sizeof piece);
+    cr_assert_eq(pl_outfile_commit(&out, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(stat(path, &st), 0);
+    cr_assert_eq(st.st_size, 12 * sizeof piece);
+    FILE *f = fopen(path, "rb");
+    for (int i = 0; i < 12; i++) {
+        cr_assert_eq(fread(piece, 1, sizeof piece, f), sizeof piece);
+        cr_assert(piece[0] == i && piece[sizeof piece - 1] == i);
+    }
+    fclose(f);
+}
+
+Test(outfile, large_files_on_a_full_disk)
+{
+    static const unsigned char piece[1 << 20];
+    pl_outfile out = {0};
+    pl_error err = {0};
+    cr_assert_eq(pl_outfile_open("/dev/full", &out, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_outfile_write(&out, piece, sizeof piece, &err), PL_ERR_IO);
+    cr_assert(strstr(err.message, "/dev/full") && strstr(err.message, "No space left"), "%s", err.message);
+    pl_outfile_abort(&out);
+}
+
 Test(outfile, errors_name_path_and_reason)
 {
     char missing[80];

@@ -187,6 +187,64 @@ Test(safetensors, writing_that_cannot_work)
     scratch_close(&s);
 }
 
+/* Three tensors in the order of their width, the last one empty. */
+static pl_safetensors_writer *start(const char *path, const char *format)
+{
+    pl_safetensors_writer *w = NULL;
+    cr_assert_eq(pl_safetensors_writer_create(&w, &err), PL_OK);
+    pl_safetensors_declare(w, "wide", "F32", (int64_t[]){2, 3}, 2, 24);
+    pl_safetensors_declare(w, "narrow", "BF16", (int64_t[]){5}, 1, 10);
+    pl_safetensors_declare(w, "empty", "F16", (int64_t[]){0, 7}, 2, 0);
+    cr_assert_eq(pl_safetensors_writer_begin(w, path, format, &err), PL_OK, "%s", err.message);
+    return w;
+}
+
+Test(safetensors, what_was_streamed_is_read)
+{
+    static const char data[] = "0123456789abcdefghijklmnopqrstuvwx";
+    scratch s;
+    pl_safetensors file;
+    scratch_open(&s);
+    const char *path = scratch_path(&s, "out.safetensors");
+    pl_safetensors_writer *w = start(path, "pt");
+    for (size_t at = 0; at < 34; at += 17)
+        cr_assert_eq(pl_safetensors_writer_append(w, data + at, 17, &err), PL_OK);
+    cr_assert_neq(access(path, F_OK), 0, "the file is there before it is whole");
+    cr_assert_eq(pl_safetensors_writer_commit(w, &err), PL_OK, "%s", err.message);
+    pl_safetensors_writer_free(w);
+    cr_assert_eq(pl_safetensors_open(path, &file, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(file.tensors.n, 3);
+    const pl_entry *wide = pl_tensor_list_find(&file.tensors, "wide");
+    const pl_entry *narrow = pl_tensor_list_find(&file.tensors, "narrow");
+    cr_assert(wide->type == PL_F32 && wide->n_dims == 2 && wide->dims[1] == 3 && memcmp(wide->data, data, 24) == 0);
+    cr_assert_eq((uintptr_t)wide->data % 8, 0);
+    cr_assert(narrow->type == PL_BF16 && narrow->dims[0] == 5 && memcmp(narrow->data, data + 24, 10) == 0);
+    cr_assert_eq(pl_tensor_list_find(&file.tensors, "empty")->bytes, 0);
+    cr_assert_not_null(strstr((const char *)file.file.data + 8, "\"__metadata__\":{\"format\":\"pt\"}"));
+    pl_safetensors_close(&file);
+    scratch_close(&s);
+}
+
+Test(safetensors, giving_up_a_stream_leaves_nothing)
+{
+    scratch s;
+    scratch_open(&s);
+    const char *path = scratch_path(&s, "out.safetensors");
+    pl_safetensors_writer *w = start(path, NULL);
+    cr_assert_eq(pl_safetensors_writer_append(w, "12345678", 8, &err), PL_OK);
+    pl_safetensors_writer_free(w);
+    cr_assert_neq(access(path, F_OK), 0);
+    w = NULL;
+    cr_assert_eq(pl_safetensors_writer_create(&w, &err), PL_OK);
+    pl_safetensors_declare(w, "a", "F32", NULL, 0, 4);
+    pl_safetensors_declare(w, "b", "F32", (int64_t[]){2}, 1, INT64_MAX);
+    expect_failure(pl_safetensors_writer_begin(w, path, NULL, &err), PL_ERR_ARGUMENT, &err,
+                   WORDS("tensor b", "overflows"));
+    pl_safetensors_writer_free(w);
+    cr_assert_eq(rmdir(s.dir), 0, "the folder is not empty");
+    scratch_close(&s);
+}
+
 Test(safetensors, golden_file)
 {
     pl_safetensors file;
