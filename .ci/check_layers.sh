@@ -21,6 +21,7 @@ tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host
 tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/memory.h host/ops/devices.h
 tools/cmd_eval:         host/include/pleiad.h host/base/ tools/ host/measure/
 tools/eval_:            host/include/pleiad.h host/base/ tools/ host/measure/
+tools/measured_text:    host/include/pleiad.h host/base/ tools/ host/measure/
 tools/cmd_imatrix:      host/include/pleiad.h host/base/ tools/ host/measure/ host/model/
 tools/cmd_sensitivity:  host/include/pleiad.h host/base/ tools/ host/measure/ host/convert/
 tools/cmd_quantize:     host/include/pleiad.h host/base/ quant/ tools/ host/model/ host/convert/ host/engine/memory.h
