@@ -92,6 +92,12 @@ void pl_session_trace(pl_session *s, pl_trace_fn fn, void *user)
     s->trace_user = user;
 }
 
+void pl_session_watch(pl_session *s, pl_watch_fn fn, void *user)
+{
+    s->watch = fn;
+    s->watch_user = user;
+}
+
 size_t pl_session_token_bytes(const pl_session *s)
 {
     return (size_t)pl_path_bytes(s->engine->model->checkpoint, &s->path);
@@ -137,17 +143,19 @@ static pl_status run_chunk(pl_session *s, int32_t from, int32_t n, int32_t wante
                            pl_error *err)
 {
     pl_engine *e = s->engine;
+    bool whole = s->trace || s->watch;
     for (int32_t i = 0; i < n; i++)
         s->rows[i] = (pl_step_row){s->tokens[from + i], from + i, s->sequence, &s->path,
-                                   from + i >= wanted_from || s->trace};
+                                   from + i >= wanted_from || whole};
     PL_TRY(pl_kv_extend(e->kv, s->sequence, n, err));
+    pl_step_watch(e->step, s->watch, s->watch_user);
     pl_status status = pl_step_run(e->step, s->rows, n, s->trace, s->trace_user, err);
     if (status != PL_OK) {
         pl_kv_truncate(e->kv, s->sequence, from);
         return status;
     }
     int32_t first = wanted_from > from ? wanted_from : from;
-    return drain_logits(s, s->trace ? from : first, first, from + n, sink, user, err);
+    return sink ? drain_logits(s, whole ? from : first, first, from + n, sink, user, err) : PL_OK;
 }
 
 pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err)

@@ -16,13 +16,15 @@ struct pl_session {
     _Atomic bool cancelled;
     pl_trace_fn trace;
     void *trace_user;
+    pl_watch_fn watch;
+    void *watch_user;
 };
 
 /* Called with the logits of tokens [first, first + n), f32 [n][vocab], while the engine's lock is held. */
 typedef pl_status (*pl_logits_sink)(void *user, int32_t first, int32_t n, const float *logits, pl_error *err);
 
 /* Gives K/V to tokens [pl_kv_length, n) in chunks, and the logits of the last one, or with `all` of every one, to
- * sink. Stops between chunks when the session was cancelled; what was read stays. */
+ * sink; NULL: none are computed. Stops between chunks when the session was cancelled; what was read stays. */
 pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err);
 
 /* PL_ERR_ARGUMENT names the first id that is none of the model's; `what` is what the ids are: "prompt token". */

@@ -37,6 +37,8 @@ struct pl_step {
 
     pl_trace_fn trace;
     void *trace_user;
+    pl_watch_fn watch;
+    void *watch_user;
 };
 
 /* ---- memory ---- */
@@ -245,6 +247,15 @@ static void multiply(pl_step *t, const float *x, int64_t ld, int64_t cols, int n
     t->ops->matmul(t->stream, jobs, n_jobs);
 }
 
+/* To be called behind a product, with what was just multiplied. */
+static void show_operand(const pl_step *t, int layer, pl_role role, int index, int n, const int32_t *n_in)
+{
+    if (!t->watch)
+        return;
+    pl_watch product = {role, layer, index, t->act.f32, t->act.ld, t->act.cols, n_in, n};
+    t->watch(t->watch_user, &product);
+}
+
 static void multiply_one(pl_step *t, const pl_weight *w, const float *x, float *out, int n)
 {
     pl_matmul job = {.w = w, .out = out, .out_ld = w->rows};
@@ -268,6 +279,9 @@ static pl_status embed(pl_step *t, pl_error *err)
             .w = &t->net->altup_proj[k - 1], .out = e + k * t->streams.rows * c->hidden, .out_ld = c->hidden};
     jobs[0] = (pl_matmul){.w = &t->net->ple_model_proj, .out = t->ple_proj, .out_ld = t->ple_ld, .n_out = t->ple_cols};
     multiply(t, e, c->hidden, c->hidden, t->n, jobs, PL_ALTUP);
+    show_operand(t, -1, PL_ROLE_PLE_MODEL_PROJ, 0, t->n, NULL);
+    for (int k = 1; k < PL_ALTUP; k++)
+        show_operand(t, -1, PL_ROLE_ALTUP_PROJ, k - 1, t->n, NULL);
     for (int k = 1; k < PL_ALTUP; k++)
         t->ops->match_rms(t->stream, jobs[k].out, e, t->n, c->hidden);
     t->ops->ple_combine(t->stream, t->ple, t->ple_proj, t->ple_ld, t->net->ple_norm, t->n, t->ple_layers, c->ple_dim,
@@ -290,7 +304,11 @@ static void attend(pl_step *t, int layer, const pl_layer_view *view)
                          {.w = &w->k, .out = t->k, .out_ld = w->k.rows},
                          {.w = &w->v, .out = t->v, .out_ld = w->v.rows}};
     multiply(t, t->x, c->hidden, c->hidden, rows->n, jobs, own ? 4 : 2);
+    static const pl_role roles[] = {PL_ROLE_Q, PL_ROLE_LAUREL_LEFT, PL_ROLE_K, PL_ROLE_V};
+    for (int i = 0; i < (own ? 4 : 2); i++)
+        show_operand(t, layer, roles[i], 0, rows->n, NULL);
     multiply_one(t, &w->laurel_right, t->laurel_mid, t->laurel, rows->n);
+    show_operand(t, layer, PL_ROLE_LAUREL_RIGHT, 0, rows->n, NULL);
 
     pl_kv_layer kv = pl_kv_view(t->kv, c->kv_layer[layer]);
     t->ops->qkv_store(t->stream, t->q, own ? t->k : NULL, own ? t->v : NULL, &kv, rows, t->heads, w->q_norm, w->k_norm,
@@ -302,6 +320,7 @@ static void attend(pl_step *t, int layer, const pl_layer_view *view)
     }
     t->ops->attention(t->stream, t->att, t->q, &kv, rows, t->heads, c->local[layer] ? c->window : 0);
     multiply_one(t, &w->o, t->att, t->o, rows->n);
+    show_operand(t, layer, PL_ROLE_O, 0, rows->n, NULL);
     show_layer(t, layer, "attn_out", t->o, 1, 0, c->hidden);
     t->ops->attn_residual(t->stream, t->y, t->f, t->laurel, t->pred.v, t->x, t->o, w->laurel_norm, w->post_attn_norm,
                           w->ffn_norm, rows->n, c->hidden, c->eps);
@@ -320,9 +339,12 @@ static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
     pl_matmul jobs[2] = {{.w = &w->gate, .out = t->gate, .out_ld = t->ffn_ld, .n_out = width},
                          {.w = &w->up, .out = t->up, .out_ld = t->ffn_ld, .n_out = width}};
     multiply(t, t->f, c->hidden, c->hidden, n, jobs, 2);
+    show_operand(t, layer, PL_ROLE_GATE, 0, n, NULL);
+    show_operand(t, layer, PL_ROLE_UP, 0, n, NULL);
     t->ops->ffn_act(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
     pl_matmul down = {.w = &w->down, .out = t->ffn_out, .out_ld = c->hidden, .n_in = width};
     multiply(t, t->gate, t->ffn_ld, view->width[0], n, &down, 1);
+    show_operand(t, layer, PL_ROLE_DOWN, 0, n, width);
     if (t->trace)
         for (int r = 1; r < n; r++) /* rows of one path: close them up for the trace */
             memmove(t->gate + (int64_t)r * view->width[0], t->gate + r * t->ffn_ld,
@@ -349,8 +371,10 @@ static void run_layer(pl_step *t, int layer)
     show_layer(t, layer, "activated", t->y, 1, 0, c->hidden);
     show_layer(t, layer, "corrected", t->streams.v, PL_STREAMS, 0, c->hidden);
     multiply_one(t, &w->ple_gate, t->gate_in, t->ple_mid, rows->n);
+    show_operand(t, layer, PL_ROLE_PLE_GATE, 0, rows->n, NULL);
     t->ops->ple_gate(t->stream, t->ple_mid, t->ple + (int64_t)layer * c->ple_dim, t->ple_ld, rows, c->ple_dim);
     multiply_one(t, &w->ple_proj, t->ple_mid, t->gate_in, rows->n);
+    show_operand(t, layer, PL_ROLE_PLE_PROJ, 0, rows->n, NULL);
     t->ops->ple_add(t->stream, t->streams, t->gate_in, rows, w->post_ple_norm, c->eps);
     show_layer(t, layer, "pli_out", t->gate_in, 1, 0, c->hidden);
     show_layer(t, layer, "streams", t->streams.v, PL_STREAMS, 0, c->hidden);
@@ -365,6 +389,7 @@ static pl_status finish(pl_step *t, pl_error *err)
     for (int k = 1; k < PL_ALTUP; k++) {
         int64_t at = k * t->streams.rows * c->hidden;
         multiply_one(t, &t->net->altup_unembed[k - 1], t->streams.v + at, t->pred.v + at, t->wanted);
+        show_operand(t, -1, PL_ROLE_ALTUP_UNEMBED, k - 1, t->wanted, NULL);
         t->ops->match_rms(t->stream, t->pred.v + at, t->streams.v, t->wanted, c->hidden);
     }
     t->ops->output_norm(t->stream, t->mean, t->hidden, t->streams.v, t->pred, t->wanted, t->net->out_norm, c->eps);
@@ -373,6 +398,9 @@ static pl_status finish(pl_step *t, pl_error *err)
     for (int r = 0; r < t->wanted; r++)
         if (!pl_all_finite(t->hidden + (int64_t)r * c->hidden, c->hidden))
             return pl_fail(err, PL_ERR_NUMERIC, "the model's output at position %d is not finite", t->position[r]);
+    t->act.f32 = t->hidden;
+    t->act.ld = t->act.cols = c->hidden;
+    show_operand(t, -1, PL_ROLE_HEAD, 0, t->wanted, NULL);
     return PL_OK;
 }
 
@@ -391,6 +419,12 @@ static int fill_slots(pl_step *t, const pl_step_row *rows, int n, bool wanted, i
         slot++;
     }
     return slot;
+}
+
+void pl_step_watch(pl_step *t, pl_watch_fn watch, void *user)
+{
+    t->watch = watch;
+    t->watch_user = user;
 }
 
 pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user, pl_error *err)

@@ -9,6 +9,7 @@
 #include "host/engine/net.h"
 #include "host/engine/ple.h"
 #include "host/engine/trace.h"
+#include "host/engine/watch.h"
 #include "host/model/path.h"
 
 #define PL_STEP_LOGITS 16 /* rows of logits that are held at once */
@@ -28,6 +29,9 @@ void pl_step_free(pl_step *t);
 
 /* Bytes of work memory that pl_step_create() takes. */
 size_t pl_step_bytes(const pl_config *config, int max_rows);
+
+/* Who sees the products of the runs from now on (see watch.h); NULL: nobody. Every row must be wanted then. */
+void pl_step_watch(pl_step *t, pl_watch_fn watch, void *user);
 
 /* Runs 1 to max_rows rows. trace may be NULL; with one, every row must be wanted, and all
  * on one path. Allocates nothing. */
