@@ -139,10 +139,10 @@ static pl_status bench_threads(bench *b, int32_t threads, pl_error *err)
     if (gen > 2)
         PL_TRY(pl_bandwidth_read(b->info.threads, b->options->no_pin, &b->bandwidth, err));
     pl_console_detail(b->options, "%d threads read %.1f GB/s from memory", b->info.threads, b->bandwidth / 1e9);
-    if (b->options->bench_paths.n == 0)
+    if (b->options->paths.n == 0)
         PL_TRY(bench_path(b, NULL, err));
-    for (size_t i = 0; i < b->options->bench_paths.n; i++)
-        PL_TRY(bench_path(b, b->options->bench_paths.items[i], err));
+    for (size_t i = 0; i < b->options->paths.n; i++)
+        PL_TRY(bench_path(b, b->options->paths.items[i], err));
     close_engine(b);
     return PL_OK;
 }
@@ -158,7 +158,7 @@ static size_t count_tests(const pl_int_list *list)
 static size_t count_runs(const pl_options *o)
 {
     size_t tests = count_tests(&o->bench_prompts) + count_tests(&o->bench_predicts);
-    return tests * o->bench_threads.n * (o->bench_paths.n ? o->bench_paths.n : 1) * (size_t)o->repetitions;
+    return tests * o->bench_threads.n * (o->paths.n ? o->paths.n : 1) * (size_t)o->repetitions;
 }
 
 pl_status pl_cmd_bench(const pl_options *options, pl_error *err)

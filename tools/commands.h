@@ -8,6 +8,11 @@
 pl_status pl_cmd_run(const pl_options *options, pl_error *err);
 pl_status pl_cmd_inspect(const pl_options *options, pl_error *err);
 pl_status pl_cmd_bench(const pl_options *options, pl_error *err);
+pl_status pl_cmd_eval(const pl_options *options, pl_error *err);
+pl_status pl_cmd_quantize(const pl_options *options, pl_error *err);
+pl_status pl_cmd_imatrix(const pl_options *options, pl_error *err);
+pl_status pl_cmd_sensitivity(const pl_options *options, pl_error *err);
+pl_status pl_cmd_slice(const pl_options *options, pl_error *err);
 pl_status pl_cmd_debug(const pl_options *options, pl_error *err);
 pl_status pl_cmd_help(const pl_options *options, pl_error *err);
 

@@ -153,7 +153,14 @@ static pl_status add_path(pl_inspect_facts *f, const char *name, const char *spe
     return PL_OK;
 }
 
-/* The two that every model has, then what else the file declares. */
+/* Of a path that the file does not declare: a model may have no such part, as E2B has no E4B. */
+static pl_status add_path_if_any(pl_inspect_facts *f, const char *name, pl_error *err)
+{
+    pl_status status = add_path(f, name, NULL, err);
+    return status == PL_ERR_ARGUMENT ? PL_OK : status;
+}
+
+/* The two that every published model has, then what else the file declares. */
 static pl_status find_paths(pl_inspect_facts *f, pl_error *err)
 {
     static const char *const always[] = {"e4b", "e2b"};
@@ -167,7 +174,7 @@ static pl_status find_paths(pl_inspect_facts *f, pl_error *err)
         for (size_t j = 0; j < n; j++)
             if (strcmp(declared[j].name, always[i]) == 0)
                 spec = declared[j].spec;
-        PL_TRY(add_path(f, always[i], spec, err));
+        PL_TRY(spec ? add_path(f, always[i], spec, err) : add_path_if_any(f, always[i], err));
     }
     for (size_t i = 0; i < n; i++)
         if (strcmp(declared[i].name, always[0]) != 0 && strcmp(declared[i].name, always[1]) != 0)

@@ -13,6 +13,11 @@ static pl_status run(const pl_options *options, pl_error *err)
     case PL_COMMAND_RUN: return pl_cmd_run(options, err);
     case PL_COMMAND_INSPECT: return pl_cmd_inspect(options, err);
     case PL_COMMAND_BENCH: return pl_cmd_bench(options, err);
+    case PL_COMMAND_EVAL: return pl_cmd_eval(options, err);
+    case PL_COMMAND_QUANTIZE: return pl_cmd_quantize(options, err);
+    case PL_COMMAND_IMATRIX: return pl_cmd_imatrix(options, err);
+    case PL_COMMAND_SENSITIVITY: return pl_cmd_sensitivity(options, err);
+    case PL_COMMAND_SLICE: return pl_cmd_slice(options, err);
     case PL_COMMAND_DEBUG_TOKENIZE:
     case PL_COMMAND_DEBUG_DETOKENIZE:
     case PL_COMMAND_DEBUG_LOGITS: return pl_cmd_debug(options, err);

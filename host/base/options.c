@@ -211,12 +211,13 @@ static pl_status check_required(parser *p)
     return PL_OK;
 }
 
-static pl_status set_defaults(parser *p)
+/* Presets of the options that belong to the command, or of all the others. */
+static pl_status set_presets(parser *p, bool belong)
 {
     for (size_t i = 0; i < pl_option_count; i++) {
         const pl_option *option = &pl_option_table[i];
         const char *value = option->preset;
-        if (p->seen[i])
+        if (p->seen[i] || pl_option_belongs(option, p->options.command) != belong)
             continue;
         const char *env = option->env ? getenv(option->env) : NULL;
         if (env && *env) {
@@ -226,6 +227,12 @@ static pl_status set_defaults(parser *p)
         if (value)
             PL_TRY(pl_option_set(&p->options, option, value, p->err));
     }
+    return PL_OK;
+}
+
+static pl_status set_defaults(parser *p)
+{
+    PL_TRY(set_presets(p, true));
     p->options.sampling.dry_breakers = p->options.dry_breakers.items;
     p->options.sampling.n_dry_breakers = p->options.dry_breakers.n;
     p->options.sampling.bias = p->options.bias.items;
@@ -246,6 +253,14 @@ static pl_status use_operands(parser *p)
         p->seen[model - pl_option_table] = true;
         o->model = p->operands[0];
     }
+    if (p->n_operands > 1) {
+        const pl_option *out = find_long(o->command, "out", 3);
+        if (o->out_file)
+            return pl_fail(p->err, PL_ERR_ARGUMENT, "two outputs given: '%.100s' and '%.100s'", o->out_file,
+                           p->operands[1]);
+        p->seen[out - pl_option_table] = true;
+        o->out_file = p->operands[1];
+    }
     return PL_OK;
 }
 
@@ -255,6 +270,7 @@ static pl_status parse_command(parser *p, int argc, char *const *argv)
     const char *words[2] = {argv[1], argc > 2 ? argv[2] : NULL};
     int used;
     PL_TRY(find_command(argc > 2 ? 2 : 1, words, &o->command, &used, p->err));
+    PL_TRY(set_presets(p, false)); /* first: other commands may have other options for the same field */
     PL_TRY(take_arguments(p, 1 + used, argc, argv));
     PL_TRY(use_operands(p));
     PL_TRY(set_defaults(p));
@@ -279,6 +295,7 @@ static pl_status parse(parser *p, int argc, char *const *argv)
     if (!help && strcmp(argv[1], "--version") != 0)
         return pl_fail(p->err, PL_ERR_ARGUMENT, "no command before '%.100s'; 'pleiad help' lists them", argv[1]);
     p->options.command = help ? PL_COMMAND_HELP : PL_COMMAND_VERSION;
+    PL_TRY(set_presets(p, false));
     PL_TRY(take_arguments(p, 2, argc, argv));
     PL_TRY(use_operands(p));
     return set_defaults(p);
@@ -307,7 +324,10 @@ void pl_options_free(pl_options *options)
     free(options->bench_prompts.items);
     free(options->bench_predicts.items);
     free(options->bench_threads.items);
-    free(options->bench_paths.items);
+    free(options->paths.items);
+    free(options->compare.items);
+    free(options->tensor_types.items);
+    free(options->in_files.items);
     free(options->switches.items);
     *options = (pl_options){.command = options->command};
 }

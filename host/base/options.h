@@ -13,6 +13,11 @@ typedef enum pl_command {
     PL_COMMAND_RUN,
     PL_COMMAND_INSPECT,
     PL_COMMAND_BENCH,
+    PL_COMMAND_EVAL,
+    PL_COMMAND_QUANTIZE,
+    PL_COMMAND_IMATRIX,
+    PL_COMMAND_SENSITIVITY,
+    PL_COMMAND_SLICE,
     PL_COMMAND_DEBUG, /* a group: only a topic of help, never what pl_options_parse() returns */
     PL_COMMAND_DEBUG_TOKENIZE,
     PL_COMMAND_DEBUG_DETOKENIZE,
@@ -24,6 +29,7 @@ typedef enum pl_command {
 
 typedef enum pl_color { PL_COLOR_AUTO, PL_COLOR_ALWAYS, PL_COLOR_NEVER } pl_color;
 typedef enum pl_bench_output { PL_BENCH_TABLE, PL_BENCH_JSON, PL_BENCH_CSV, PL_BENCH_MD } pl_bench_output;
+typedef enum pl_imatrix_format { PL_IMATRIX_GGUF, PL_IMATRIX_DAT } pl_imatrix_format;
 typedef enum pl_backend_kind { PL_BACKEND_CPU, PL_BACKEND_CUDA } pl_backend_kind;
 typedef enum pl_shell { PL_SHELL_NONE = -1, PL_SHELL_BASH, PL_SHELL_ZSH, PL_SHELL_FISH } pl_shell;
 
@@ -62,6 +68,7 @@ typedef struct pl_options {
     bool man;           /* help */
 
     const char *model; /* set for all commands that need one */
+    const char *out_file;
 
     const char *prompt; /* NULL: not given, as with all texts below */
     const char *file;   /* "-": standard input */
@@ -75,6 +82,7 @@ typedef struct pl_options {
     int32_t n_batch;   /* rows a step; 0: the engine's choice */
     bool no_pin;
     const char *path;    /* NULL: the model's own */
+    pl_text_list paths;  /* of commands that take several; empty: the model's own */
     int32_t switch_mode; /* pl_switch */
 
     /* All of it filled in but the seed: dry_breakers and bias point into the lists of this struct. */
@@ -95,15 +103,33 @@ typedef struct pl_options {
     pl_int_list bench_prompts;  /* tokens of prompt to measure */
     pl_int_list bench_predicts; /* tokens to generate to measure */
     pl_int_list bench_threads;
-    pl_text_list bench_paths; /* empty: the model's own */
     int32_t repetitions;
     int32_t bench_output; /* pl_bench_output */
+
+    bool chats;              /* eval, imatrix, sensitivity: the text holds chats */
+    int32_t chunks;          /* eval, imatrix, sensitivity: pieces of the text to use; -1: all */
+    const char *reference;   /* eval: model or file of logits to compare with */
+    const char *save_logits; /* eval */
+    pl_text_list compare;    /* eval: more models beside the first */
+    const char *resume_file; /* eval: state of an earlier run */
+
+    const char *type; /* quantize: a recipe or one type for all */
+    int64_t fit;      /* bytes on a card; 0: not asked for */
+    const char *imatrix;
+    const char *sensitivity;
+    pl_text_list tensor_types; /* "PATTERN=TYPE" */
+    bool pure, dry_run;
+
+    pl_text_list in_files; /* imatrix: files to add to */
+    bool resume;
+    int32_t imatrix_format; /* pl_imatrix_format */
+
+    const char *slice, *widths, *skip; /* slice: what remains */
 
     bool debug_chat; /* standard input holds JSON messages */
     bool debug_bos;
     bool debug_no_special;
     const char *ids_file;
-    const char *out_file;
     pl_switch_list switches; /* in rising order of `at` */
     int32_t backend;         /* pl_backend_kind */
     int32_t chunk;           /* rows a prompt chunk; 0: the engine's choice */

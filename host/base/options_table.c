@@ -6,11 +6,18 @@
 #define RUN (1u << PL_COMMAND_RUN)
 #define INSPECT (1u << PL_COMMAND_INSPECT)
 #define BENCH (1u << PL_COMMAND_BENCH)
+#define EVAL (1u << PL_COMMAND_EVAL)
+#define QUANTIZE (1u << PL_COMMAND_QUANTIZE)
+#define IMATRIX (1u << PL_COMMAND_IMATRIX)
+#define SENSITIVITY (1u << PL_COMMAND_SENSITIVITY)
+#define SLICE (1u << PL_COMMAND_SLICE)
 #define TOKENIZE (1u << PL_COMMAND_DEBUG_TOKENIZE)
 #define DETOKENIZE (1u << PL_COMMAND_DEBUG_DETOKENIZE)
 #define LOGITS (1u << PL_COMMAND_DEBUG_LOGITS)
 #define HELP (1u << PL_COMMAND_HELP)
-#define NEED_MODEL (RUN | INSPECT | BENCH | TOKENIZE | DETOKENIZE | LOGITS)
+#define READ_TEXT (EVAL | IMATRIX | SENSITIVITY)
+#define WRITE_FILE (QUANTIZE | IMATRIX | SENSITIVITY | SLICE)
+#define NEED_MODEL (RUN | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS)
 #define EVERY ((1u << PL_COMMANDS) - 1)
 
 #define FIELD(name) offsetof(pl_options, name)
@@ -18,9 +25,9 @@
 #define MAX_THREADS 4096
 
 const char *const pl_group_titles[PL_GROUPS] = {
-    [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",     [PL_GROUP_ANSWER] = "Answer",
-    [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",       [PL_GROUP_MACHINE] = "Machine",
-    [PL_GROUP_OUTPUT] = "Output",     [PL_GROUP_GENERAL] = "General",
+    [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",   [PL_GROUP_ANSWER] = "Answer",
+    [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",     [PL_GROUP_TYPES] = "Types",
+    [PL_GROUP_MACHINE] = "Machine",   [PL_GROUP_OUTPUT] = "Output", [PL_GROUP_GENERAL] = "General",
 };
 
 const pl_command_info pl_command_table[PL_COMMANDS] = {
@@ -58,6 +65,69 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .examples = {"The usual numbers", "pleiad bench -m model.gguf",
                          "Two paths and two thread counts, for a spreadsheet",
                          "pleiad bench -m model.gguf --path e4b --path e2b -t 4,8 -o csv"},
+        },
+    [PL_COMMAND_EVAL] =
+        {
+            .name = "eval",
+            .summary = "Measure quality: perplexity, divergence from a reference",
+            .text = "Cuts the text into pieces of --ctx-size tokens, each starting with <bos>, and scores the second "
+                    "half of each, as llama.cpp does: perplexity and, with --reference, the Kullback-Leibler "
+                    "divergence from the reference's distribution and how often both agree on the likeliest token. "
+                    "Each path is measured by itself, the reference on the same path; --compare adds models to the "
+                    "table. The reference is a model, or a file of logits that --save-logits or llama.cpp wrote.",
+            .examples = {"What a file costs in quality", "pleiad eval -m q4.gguf --reference model-folder -f text.txt",
+                         "Perplexity of two files on two paths, side by side",
+                         "pleiad eval -m a.gguf --compare b.gguf --path e4b --path e2b -f t.txt",
+                         "In pieces, for a script",
+                         "pleiad eval -m q4.gguf -f text.txt --chunks 20 --resume state.json --json"},
+        },
+    [PL_COMMAND_QUANTIZE] =
+        {
+            .name = "quantize",
+            .operands = "IN OUT",
+            .max_operands = 2,
+            .summary = "Make a smaller GGUF file from a model",
+            .text = "IN is a Hugging Face folder or a GGUF file; OUT is a GGUF file that llama.cpp reads as well. "
+                    "--type takes a size of ours (q3, q4, q5, q6: as large as llama.cpp's q3_k_m, q4_k_m, q5_k_m and "
+                    "q6_k, with the types that lose the least within that; q8), one of llama.cpp's recipes (q4_k_m "
+                    "...) or a single type for all matrices (q4_0, f16 ...). --fit does as q4 does for a size of your "
+                    "own: what a card must hold.",
+            .examples = {"Four bits", "pleiad quantize model-folder model-q4.gguf --type q4 --imatrix imatrix.gguf",
+                         "For a card with 4 GB", "pleiad quantize model-folder model.gguf --fit 3GB -c 8192",
+                         "Only see what would be done", "pleiad quantize model.gguf out.gguf --fit 2.5GB --dry-run"},
+        },
+    [PL_COMMAND_IMATRIX] =
+        {
+            .name = "imatrix",
+            .summary = "Measure which inputs matter, for quantize",
+            .text = "Runs the text through the model and sums the squares of what each matrix is multiplied with, over "
+                    "all paths given: an importance matrix, in llama.cpp's format. The file is written every few "
+                    "pieces; --resume goes on with it.",
+            .examples = {"For all sizes at once",
+                         "pleiad imatrix -m folder -f text.txt --path e4b --path e2b -o imatrix.gguf",
+                         "Go on after an interruption",
+                         "pleiad imatrix -m model-folder -f text.txt -o imatrix.gguf --resume", "Add two files",
+                         "pleiad imatrix --in-file a.gguf --in-file b.dat -o both.gguf"},
+        },
+    [PL_COMMAND_SENSITIVITY] =
+        {
+            .name = "sensitivity",
+            .summary = "Measure what each part's precision is worth, for quantize --fit",
+            .text = "Quantises one part of the model at a time, in memory, and measures how far the answers drift.",
+            .examples = {"On the model's own text",
+                         "pleiad sensitivity -m folder -f text.txt --chunks 4 -o sensitivity.json"},
+        },
+    [PL_COMMAND_SLICE] =
+        {
+            .name = "slice",
+            .operands = "IN OUT",
+            .max_operands = 2,
+            .summary = "Cut a smaller model out of a MatFormer",
+            .text = "Writes the model that a path computes as a model of its own: E2B or any mix out of E4B. OUT is a "
+                    "GGUF file when its name ends in .gguf, else a Hugging Face folder (IN must be one, too). "
+                    "llama.cpp reads slices whose widths are all the same.",
+            .examples = {"E2B out of E4B", "pleiad slice gemma-3n-E4B gemma-3n-E2B --slice e2b",
+                         "A size between, as GGUF", "pleiad slice gemma-3n-E4B mid.gguf --widths 12288 --skip 20-24"},
         },
     [PL_COMMAND_DEBUG] =
         {
@@ -106,7 +176,7 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
 /* clang-format off */
 const pl_option pl_option_table[] = {
     {.name = "model", .letter = 'm', .group = PL_GROUP_MODEL, .kind = PL_OPTION_TEXT, .offset = FIELD(model),
-     .commands = NEED_MODEL, .required = NEED_MODEL, .arg = "PATH", .env = "PLEIAD_MODEL", .files = true,
+     .commands = NEED_MODEL, .required = NEED_MODEL & ~IMATRIX, .arg = "PATH", .env = "PLEIAD_MODEL", .files = true,
      .help = "GGUF file, or folder with config.json, *.safetensors and tokenizer.json"},
 
     {.name = "prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(prompt),
@@ -115,6 +185,21 @@ const pl_option pl_option_table[] = {
      .commands = RUN, .arg = "FILE", .files = true, .help = "read the prompt from FILE; - is standard input"},
     {.name = "sys", .alias = "system-prompt", .word = "sys", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT,
      .offset = FIELD(system), .commands = RUN, .arg = "TEXT", .help = "what the model is told before the chat"},
+    {.name = "file", .letter = 'f', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(file),
+     .commands = READ_TEXT, .required = EVAL | SENSITIVITY, .arg = "FILE", .files = true,
+     .help = "the text; - is standard input"},
+    {.name = "chunks", .group = PL_GROUP_INPUT, .kind = PL_OPTION_INT, .offset = FIELD(chunks),
+     .commands = READ_TEXT, .arg = "N", .preset = "-1", .min = -1, .max = INT32_MAX,
+     .help = "use the first N pieces of the text; -1: all"},
+    {.name = "chat", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(chats), .commands = READ_TEXT,
+     .help = "the text holds chats with <start_of_turn> and the like, and only what the model says counts"},
+    {.name = "reference", .alias = "kl-divergence-base", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT,
+     .offset = FIELD(reference), .commands = EVAL, .arg = "FILE", .files = true,
+     .help = "model, or file of logits, to measure the divergence from"},
+    {.name = "compare", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXTS, .offset = FIELD(compare),
+     .commands = EVAL, .arg = "PATH", .files = true, .help = "measure this model, too; repeatable"},
+    {.name = "in-file", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXTS, .offset = FIELD(in_files),
+     .commands = IMATRIX, .arg = "FILE", .files = true, .help = "add what this importance matrix holds; repeatable"},
     {.name = "interactive", .letter = 'i', .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG,
      .offset = FIELD(interactive), .commands = RUN, .help = "go on chatting after the prompt is answered"},
     {.name = "no-chat", .alias = "no-conversation", .word = "no-cnv", .group = PL_GROUP_INPUT,
@@ -206,9 +291,15 @@ const pl_option pl_option_table[] = {
     {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path), .commands = RUN | LOGITS,
      .arg = "SPEC", .words = {"e4b", "e2b"},
      .help = "part of the model to use: e4b, e2b, or mix:widths=W[,W...][;skip=A-B,C]; default: all of it"},
-    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXTS, .offset = FIELD(bench_paths),
-     .commands = BENCH, .arg = "SPEC", .words = {"e4b", "e2b"},
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXTS, .offset = FIELD(paths),
+     .commands = BENCH | READ_TEXT, .arg = "SPEC", .words = {"e4b", "e2b"},
      .help = "part of the model to measure, as for run; repeatable; default: all of it"},
+    {.name = "slice", .alias = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(slice),
+     .commands = SLICE, .arg = "SPEC", .words = {"e2b"}, .help = "the path to cut out: e2b, a declared one or mix:..."},
+    {.name = "widths", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(widths), .commands = SLICE,
+     .arg = "W[,W...]", .help = "instead: FFN width of all remaining layers, or of each"},
+    {.name = "skip", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(skip), .commands = SLICE,
+     .arg = "A-B,C", .help = "with --widths: layers to leave out"},
     {.name = "switch-mode", .group = PL_GROUP_PATH, .kind = PL_OPTION_CHOICE, .offset = FIELD(switch_mode),
      .commands = RUN, .preset = "exact", .words = {"exact", "fast"},
      .help = "on a change of path, read the chat again or keep what the other path left"},
@@ -216,11 +307,37 @@ const pl_option pl_option_table[] = {
      .commands = LOGITS, .arg = "AT:SPEC", .max = MAX_TOKENS,
      .help = "positions from AT on run on path SPEC over the same K/V; repeatable"},
 
+    {.name = "type", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXT, .offset = FIELD(type), .commands = QUANTIZE,
+     .arg = "NAME",
+     .words = {"q3",     "q4",     "q5",     "q6",     "q8",     "q2_k",   "q3_k_s", "q3_k_m", "q3_k_l", "q4_k_s",
+               "q4_k_m", "q5_k_s", "q5_k_m", "q6_k",   "q4_0",   "q4_1",   "q5_0",   "q5_1",   "q8_0",   "iq4_nl",
+               "iq4_xs", "mxfp4",  "nvfp4",  "f16",    "bf16",   "f32"},
+     .help = "recipe, or type of all matrices; default: q4"},
+    {.name = "fit", .group = PL_GROUP_TYPES, .kind = PL_OPTION_BYTES, .offset = FIELD(fit), .commands = QUANTIZE,
+     .arg = "SIZE", .min = 1, .max = 1e15,
+     .help = "choose the types so that weights and --ctx-size tokens of K/V take at most SIZE of a card's memory"},
+    {.name = "imatrix", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXT, .offset = FIELD(imatrix),
+     .commands = QUANTIZE, .arg = "FILE", .files = true, .help = "importance matrix to judge errors by"},
+    {.name = "sensitivity", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXT, .offset = FIELD(sensitivity),
+     .commands = QUANTIZE, .arg = "FILE", .files = true,
+     .help = "what 'pleiad sensitivity' measured on this model, for --fit and q3 to q6; default: the demo model's"},
+    {.name = "tensor-type", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXTS, .offset = FIELD(tensor_types),
+     .commands = QUANTIZE, .arg = "PATTERN=TYPE",
+     .help = "type of the tensors whose name matches, such as 'blk.*.ffn_down=q6_k'; repeatable, the last counts"},
+    {.name = "pure", .group = PL_GROUP_TYPES, .kind = PL_OPTION_FLAG, .offset = FIELD(pure), .commands = QUANTIZE,
+     .help = "with a single type: embeddings and small matrices, too"},
+
+    {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_context), .commands = READ_TEXT, .arg = "N", .preset = "512", .min = 2, .max = MAX_TOKENS,
+     .help = "tokens a piece of the text"},
+    {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_context), .commands = QUANTIZE, .arg = "N", .preset = "4096", .max = MAX_TOKENS,
+     .help = "tokens of chat to leave room for with --fit"},
     {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
      .offset = FIELD(n_context), .commands = RUN | INSPECT, .arg = "N", .preset = "0", .max = MAX_TOKENS,
      .help = "tokens of chat to hold; 0: what the model was made for"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(n_threads),
-     .commands = RUN | LOGITS, .arg = "N", .preset = "0", .max = MAX_THREADS,
+     .commands = RUN | LOGITS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0", .max = MAX_THREADS,
      .help = "threads; 0: one per physical core"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INTS,
      .offset = FIELD(bench_threads), .commands = BENCH, .arg = "N[,N...]", .preset = "0", .max = MAX_THREADS,
@@ -233,17 +350,30 @@ const pl_option pl_option_table[] = {
     {.name = "backend", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(backend),
      .commands = LOGITS, .preset = "cpu", .words = {"cpu", "cuda"}, .help = "what computes"},
     {.name = "no-pin", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLAG, .offset = FIELD(no_pin),
-     .commands = RUN | BENCH | LOGITS, .help = "leave threads to the operating system"},
+     .commands = RUN | BENCH | LOGITS | READ_TEXT, .help = "leave threads to the operating system"},
 
     {.name = "out", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file), .commands = LOGITS,
      .required = LOGITS, .arg = "FILE", .files = true, .help = "safetensors file to write"},
+    {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
+     .commands = WRITE_FILE, .required = WRITE_FILE, .arg = "FILE", .files = true, .help = "what to write"},
+    {.name = "dry-run", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(dry_run),
+     .commands = QUANTIZE, .help = "only say which tensor would get which type"},
+    {.name = "save-logits", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(save_logits),
+     .commands = EVAL, .arg = "FILE", .files = true, .help = "write the logits, to serve as a --reference"},
+    {.name = "resume", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(resume_file),
+     .commands = EVAL, .arg = "FILE", .files = true,
+     .help = "keep what is measured in FILE; an interrupted run goes on from there"},
+    {.name = "resume", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(resume), .commands = IMATRIX,
+     .help = "go on with what the output file holds"},
+    {.name = "output-format", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(imatrix_format),
+     .commands = IMATRIX, .preset = "gguf", .words = {"gguf", "dat"}, .help = "dat: llama.cpp's older format"},
     {.name = "all-tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(all_tensors),
      .commands = LOGITS, .help = "write the values inside the model too"},
     {.name = "output", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE,
      .offset = FIELD(bench_output), .commands = BENCH, .preset = "table", .words = {"table", "json", "csv", "md"},
      .help = "format of the results"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
-     .commands = RUN | INSPECT, .help = "print JSON"},
+     .commands = RUN | INSPECT | EVAL | QUANTIZE | SLICE, .help = "print JSON"},
     {.name = "tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(tensors),
      .commands = INSPECT, .help = "list every tensor"},
     {.name = "color", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(color), .commands = EVERY,

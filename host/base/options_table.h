@@ -9,6 +9,7 @@ typedef enum pl_option_kind {
     PL_OPTION_INT,      /* int32_t in [min, max] */
     PL_OPTION_INT64,    /* int64_t in [min, max]; max = INFINITY: any */
     PL_OPTION_FLOAT,    /* float in [min, max] */
+    PL_OPTION_BYTES,    /* int64_t in [min, max]: "3GB", "2900 MiB" */
     PL_OPTION_CHOICE,   /* int32_t: index into words */
     PL_OPTION_TEXT,     /* const char * */
     PL_OPTION_TEXTS,    /* pl_text_list, repeatable */
@@ -24,13 +25,14 @@ typedef enum pl_option_group {
     PL_GROUP_ANSWER,
     PL_GROUP_SAMPLING,
     PL_GROUP_PATH,
+    PL_GROUP_TYPES,
     PL_GROUP_MACHINE,
     PL_GROUP_OUTPUT,
     PL_GROUP_GENERAL,
     PL_GROUPS,
 } pl_option_group;
 
-#define PL_OPTION_WORDS 8
+#define PL_OPTION_WORDS 32
 
 typedef struct pl_option {
     const char *name;  /* long name without dashes, unique within a command */

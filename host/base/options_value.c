@@ -101,6 +101,7 @@ static void put_allowed(text_buffer *b, const pl_option *option)
         put(b, "a number");
         put_range(b, option);
         break;
+    case PL_OPTION_BYTES: put(b, "a size such as 3GB, 2900MB or 2.5GiB"); break;
     case PL_OPTION_INTS:
         put(b, "whole numbers");
         put_range(b, option);
@@ -310,6 +311,29 @@ static pl_status set_number(void *field, const pl_option *option, const char *te
     return PL_OK;
 }
 
+/* "3GB": a number and k, M, G or T for powers of 1000 or, with i, of 1024; "B" may follow. */
+static pl_status set_bytes(int64_t *field, const pl_option *option, const char *text, pl_error *err)
+{
+    static const char prefixes[] = "kMGT";
+    const char *p;
+    double value;
+    if (!read_float(text, &p, &value))
+        return pl_option_fail_value(option, text, NULL, err);
+    p += *p == ' ';
+    const char *prefix = *p ? strchr(prefixes, *p == 'K' ? 'k' : *p) : NULL;
+    if (prefix) {
+        p++;
+        double base = *p == 'i' ? 1024 : 1000;
+        p += *p == 'i';
+        value *= pow(base, (double)(prefix - prefixes + 1));
+    }
+    p += *p == 'B';
+    if (*p || !in_range(option, value))
+        return pl_option_fail_value(option, text, NULL, err);
+    *field = (int64_t)value;
+    return PL_OK;
+}
+
 pl_status pl_option_set(pl_options *options, const pl_option *option, const char *text, pl_error *err)
 {
     void *field = (char *)options + option->offset;
@@ -318,6 +342,7 @@ pl_status pl_option_set(pl_options *options, const pl_option *option, const char
     case PL_OPTION_INT:
     case PL_OPTION_INT64:
     case PL_OPTION_FLOAT: return set_number(field, option, text, err);
+    case PL_OPTION_BYTES: return set_bytes(field, option, text, err);
     case PL_OPTION_CHOICE: return set_choice(field, option, text, err);
     case PL_OPTION_TEXT: *(const char **)field = text; return PL_OK;
     case PL_OPTION_TEXTS: return add_text(field, text, err);

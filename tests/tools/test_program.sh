@@ -416,5 +416,221 @@ expect 1 '/dev/full' "${logits[@]}" --out /dev/full
 { printf '[2'; yes ',5' | head -40000 | tr -d '\n'; printf ']'; } >"$work/ids.json"
 expect 1 '40001 token ids; the context holds' "${logits[@]}" --out "$work/no"
 
+# ---- eval
+
+evaluate=(eval -m "$model" -c 64)
+works "${evaluate[@]}" -f "$work/long" --chunks 4
+out '^model +path +MB +perplexity$'
+out ' (e4b|e2b) .* ± '
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --reference "$model" --path e4b --path e2b
+[ "$(grep -c ' 0.000000 ± 0.000000 .* 100.00 ± 0.00$' "$work/out")" = 2 ] || fail 'a model differs from itself'
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --path e4b --save-logits "$work/e4b.logits" --json
+cp "$work/out" "$work/plain.json"
+out '"pieces":4,"length":64,"chat":false,"scored":124'
+cp "$work/long" "$work/in"
+works "${evaluate[@]}" -f - --chunks 4 --path e4b --json
+[ "$(number perplexity)" = "$(grep -oE '"perplexity":[0-9.]+' "$work/plain.json" | cut -d: -f2)" ] ||
+    fail 'another perplexity from standard input'
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --path e2b --reference "$work/e4b.logits" --json
+[ "$(number kl | cut -c1-6)" != 0.0000 ] && [ "$(number same_top)" != 1 ] || fail 'e2b is e4b'
+awk "BEGIN { exit !($(number kl) > 0 && $(number kl) <= $(number kl_max)) }" || fail 'the divergence of e2b'
+
+for wrong in "$work/nothing: No such file" "$work/zeros.gguf"; do
+    expect 1 "$wrong" eval -m "${wrong%%:*}" -f "$work/long"
+    expect 1 "$wrong" "${evaluate[@]}" -f "$work/long" --reference "${wrong%%:*}"
+    expect 1 "$wrong" "${evaluate[@]}" -f "$work/long" --compare "${wrong%%:*}"
+done
+expect 1 "$work/nothing: No such file" "${evaluate[@]}" -f "$work/nothing"
+printf 'Hello' >"$work/in"
+expect 2 'standard input: [0-9]+ tokens are too few for a piece of 64' "${evaluate[@]}" -f -
+expect 2 'ctx-size 2 leaves nothing' eval -m "$model" -f "$work/long" -c 2
+expect 2 'ctx-size 1000000, but .* was made for' eval -m "$model" -f "$work/long" -c 1000000
+expect 2 'nonsense' "${evaluate[@]}" -f "$work/long" --path e4b --path nonsense
+expect 2 'path e4b is given twice' "${evaluate[@]}" -f "$work/long" --path e4b --path e4b
+expect 2 'is given twice' "${evaluate[@]}" -f "$work/long" --compare "$model"
+expect 2 'one path, 2 are given' "${evaluate[@]}" -f "$work/long" --path e4b --path e2b --save-logits "$work/no"
+expect 2 'resume' "${evaluate[@]}" -f "$work/long" --resume "$work/no" --save-logits "$work/no"
+expect 2 'e4b.logits: is of pieces of 64 tokens, expected 32' eval -m "$model" -c 32 -f "$work/long" \
+    --reference "$work/e4b.logits"
+expect 2 'e4b.logits: holds the first 4 pieces' "${evaluate[@]}" -f "$work/long" --reference "$work/e4b.logits"
+tr 'a-y' 'b-z' <"$work/long" >"$work/other"
+expect 2 'e4b.logits: is of another text' "${evaluate[@]}" -f "$work/other" --reference "$work/e4b.logits"
+head -c 1000 "$work/e4b.logits" >"$work/cut.logits"
+expect 1 'cut.logits: has 1000 bytes' "${evaluate[@]}" -f "$work/long" --reference "$work/cut.logits"
+expect 1 "$work/no/such" "${evaluate[@]}" -f "$work/long" --chunks 1 --save-logits "$work/no/such/file"
+expect 1 "$work/no/such" "${evaluate[@]}" -f "$work/long" --chunks 1 --resume "$work/no/such/file"
+[ ! -e "$work/no" ] || fail 'a file where nothing was measured'
+
+for _ in $(seq 9); do
+    printf '<start_of_turn>user\nHow many?<end_of_turn>\n<start_of_turn>model\nThere are two.<end_of_turn>\n'
+done >"$work/chats"
+works "${evaluate[@]}" -f "$work/chats" --chat --json
+out '"chat":true,"scored":[1-9]'
+expect 2 'no answer' "${evaluate[@]}" -f "$work/long" --chat
+expect 2 'second half of each piece' "${evaluate[@]}" -f "$work/chats" --chat --reference "$work/e4b.logits"
+expect 2 'second half of each piece' "${evaluate[@]}" -f "$work/chats" --chat --save-logits "$work/no"
+
+# Taken up again, it ends with the same numbers, and does not mistake one run for another.
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --path e2b --path e4b --json
+cp "$work/out" "$work/both.json"
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --path e2b --json --resume "$work/state"
+works "${evaluate[@]}" -f "$work/long" --chunks 4 --path e2b --path e4b --json --resume "$work/state"
+same "$work/both.json"
+expect 2 'e2b, which this run does not' "${evaluate[@]}" -f "$work/long" --chunks 4 --path e4b --resume "$work/state"
+expect 2 'of 4 pieces' "${evaluate[@]}" -f "$work/long" --chunks 3 --path e2b --resume "$work/state"
+expect 2 'its reference is none' "${evaluate[@]}" -f "$work/long" --chunks 4 --path e2b --path e4b \
+    --reference "$model" --resume "$work/state"
+expect 2 'another text' "${evaluate[@]}" -f "$work/other" --chunks 4 --path e2b --path e4b --resume "$work/state"
+
+for _ in $(seq 20); do cat "$work/long"; done >"$work/longer"
+"$pleiad" "${evaluate[@]}" -t 1 -f "$work/longer" --resume "$work/stopped" </dev/null >"$work/out" 2>"$work/err" &
+runner=$!
+for _ in $(seq 3000); do
+    grep -qs '"path":"[^"]*","pieces":[1-9]' "$work/stopped" && break
+    sleep 0.02
+done
+kill -INT $runner
+wait $runner
+rc=$?
+[ $rc = 130 ] && grep -q 'stopped after [0-9]* of .* pieces; .* keeps them' "$work/err" || fail 'Ctrl-C of eval'
+[ ! -s "$work/out" ] || fail 'eval that was stopped prints a result'
+
+# ---- quantize
+
+made=$work/made.gguf
+works quantize "$model" "$made"
+out ' down '
+out 'bits a weight'
+out 'A card holds'
+[ -s "$made" ] || fail 'nothing written'
+works inspect -m "$made"
+printf '[2,10,11,12]' >"$work/few.json"
+works debug logits -m "$made" --ids "$work/few.json" --out "$work/logits"
+cp "$made" "$work/first.gguf"
+works quantize "$model" "$made" --type q4 -t 3 -q
+cmp -s "$made" "$work/first.gguf" || fail 'another number of threads gives another file'
+[ ! -s "$work/out" ] || fail '--quiet prints a table'
+works quantize "$model" "$made" --type q8_0 --tensor-type 'blk.*.ffn_up=q4_0' --tensor-type 'blk.1.ffn_up=f16' --json
+out '"name":"blk.0.ffn_up.weight","type":"Q4_0"'
+out '"name":"blk.1.ffn_up.weight","type":"F16"'
+out "\"bytes\":$(stat -c %s "$made"),"
+works quantize "$model" "$work/no" --type f16 --dry-run
+out 'F16'
+works quantize "$model" "$work/no" --type q4 --dry-run --json
+out '"file":null'
+works quantize "$model" "$work/no" --fit 1GB --dry-run
+out 'Predicted divergence'
+expect 2 'are too few: weights take at least' quantize "$model" "$work/no" --fit 1MB
+expect 2 'leave out --type' quantize "$model" "$work/no" --fit 1GB --type q4
+expect 2 "type 'q4_m'.*did you mean" quantize "$model" "$work/no" --type q4_m
+expect 2 "no matrix is named.*did you mean 'blk.0.ffn_up'" quantize "$model" "$work/no" --tensor-type blk.0.ffn_u=q8_0
+expect 2 "'q4' is a recipe" quantize "$model" "$work/no" --pure --type q4
+expect 2 'same file' quantize "$made" "$work/../$(basename "$work")/made.gguf"
+expect 1 "$work/nothing" quantize "$model" "$work/no" --imatrix "$work/nothing"
+expect 1 "$work/few.json" quantize "$model" "$work/no" --fit 1GB --sensitivity "$work/few.json"
+expect 1 "$work/nothing" quantize "$work/nothing" "$work/no"
+expect 1 "$work/no/such" quantize "$model" "$work/no/such/file"
+expect 1 '/dev/full' quantize "$model" /dev/full
+expect 2 'quantize.* needs' quantize "$model"
+head -c 30000 "$made" >"$work/cut.gguf"
+expect 1 'cut.gguf' quantize "$work/cut.gguf" "$work/no"
+printf 'older' >"$work/kept"
+(ulimit -f 64 && trap '' XFSZ && exec "$pleiad" quantize "$model" "$work/kept" -q) >"$work/out" 2>"$work/err"
+rc=$?
+[ "$rc" = 1 ] && grep -q 'kept: cannot write' "$work/err" || fail 'a full disk'
+[ "$(cat "$work/kept")" = older ] || fail 'a full disk takes what was there'
+[ ! -e "$work/no" ] && [ -z "$(find "$work" -name '*.tmp')" ] || fail 'files where nothing was made'
+
+# A slice computes what the path computes, whatever it is written as.
+cut=$work/slice
+[ -d "$model" ] || cut=$work/slice.gguf
+echo '[2, 20, 300, 44, 501, 300]' >"$work/ids"
+works debug logits -m "$model" --path e2b --ids "$work/ids" --out "$work/path.safetensors"
+works slice "$model" "$cut" --slice e2b
+out "$cut: [0-9.]+ MB, [0-9,]+ parameters, [0-9]+ of [0-9]+ layers, FFN [0-9]+ x [0-9]+"
+works slice "$model" "$work/slice2.gguf" --slice e2b --json
+out '"format":"gguf","bytes":[0-9]+,"parameters":[0-9]+,"layers":.."of":0,"ffn":[0-9]+.'
+for file in "$cut" "$work/slice2.gguf"; do
+    works debug logits -m "$file" --ids "$work/ids" --out "$work/sliced.safetensors"
+    cmp -s "$work/path.safetensors" "$work/sliced.safetensors" || fail "$file computes something else than path e2b"
+done
+works slice "$model" "$work/narrow.gguf" --widths 128
+[ ! -s "$work/err" ] || fail 'a word about a slice of even widths'
+works slice "$work/narrow.gguf" "$work/narrower.gguf" --quiet --widths 64
+[ ! -s "$work/out" ] && [ ! -s "$work/err" ] || fail 'a word from slice --quiet'
+works inspect -m "$work/narrower.gguf"
+out '^FFN +64 x [0-9]+;'
+
+expect 2 'say what to cut out: --slice e2b' slice "$model" "$work/none.gguf"
+expect 2 'leave out --widths' slice "$model" "$work/none.gguf" --slice e2b --widths 64
+expect 2 'say what to cut out' slice "$model" "$work/none.gguf" --skip 10
+expect 2 'only layers' slice "$model" "$work/none.gguf" --widths 64 --skip 0
+expect 2 "path 'nonsense'" slice "$model" "$work/none.gguf" --slice nonsense
+expect 2 'its name must end in .gguf' slice "$work/narrow.gguf" "$work/none" --slice full
+expect 2 'are the same' slice "$work/narrow.gguf" "$work/narrow.gguf" --slice full
+expect 1 'nothing: No such file' slice "$work/nothing" "$work/none.gguf" --slice e2b
+expect 1 "$work/nowhere/none.gguf" slice "$model" "$work/nowhere/none.gguf" --slice e2b
+if [ -d "$model" ]; then
+    expect 2 'not empty' slice "$model" "$cut" --slice e2b
+    expect 1 "$work/nowhere/none" slice "$model" "$work/nowhere/none" --slice e2b
+fi
+for left in "$work"/none* "$work"/*.tmp; do
+    [ ! -e "$left" ] || fail "$left is left behind"
+done
+
+# A model that has no half of itself.
+works slice "$model" "$work/narrow.gguf" --widths 32
+works inspect "$work/narrow.gguf"
+
+# Importance matrices.
+seq 1 400 >"$work/text"
+collect=(imatrix -m "$model" -f "$work/text" -c 32 --chunks 3)
+works "${collect[@]}" --path e4b --path e2b -o "$work/both.im"
+grep -q 'both.im: 6 pieces of 32 tokens' "$work/err" && [ ! -s "$work/out" ] || fail 'imatrix says what it did'
+works "${collect[@]}" --path e2b --path e4b -t 1 --quiet -o "$work/turned.im"
+[ ! -s "$work/err" ] || fail 'a word from imatrix --quiet'
+expect 0 'complete: all 6 pieces' "${collect[@]}" --path e4b --path e2b -o "$work/both.im" --resume
+expect 0 'new.im is not there yet' "${collect[@]}" -o "$work/new.im" --resume
+works "${collect[@]}" -o "$work/one.dat" --output-format dat
+expect 0 'sum.im: [0-9]+ tensors from 2 files' imatrix --in-file "$work/both.im" --in-file "$work/one.dat" -o "$work/sum.im"
+works imatrix --in-file "$work/sum.im" -o "$work/sum.dat" --output-format dat
+works "${collect[@]}" --in-file "$work/new.im" -o "$work/twice.im"
+works imatrix --in-file "$work/new.im" --in-file "$work/new.im" -o "$work/doubled.im"
+works imatrix --in-file "$work/twice.im" -o "$work/again.im"
+cmp -s "$work/doubled.im" "$work/again.im" || fail '--in-file adds something else to a run than to a file'
+
+expect 2 'a model and a text .*or files to add up' imatrix -o "$work/none.im"
+expect 2 'needs a model' imatrix -f "$work/text" -o "$work/none.im"
+expect 2 '--resume needs the model and the text' imatrix --in-file "$work/new.im" --resume -o "$work/none.im"
+expect 2 '--path needs the model and the text' imatrix --in-file "$work/new.im" --path e2b -o "$work/none.im"
+expect 2 '--resume needs --output-format gguf' "${collect[@]}" -o "$work/none.im" --resume --output-format dat
+expect 2 "path 'nonsense'" "${collect[@]}" --path nonsense -o "$work/none.im"
+expect 2 'path e2b is given twice' "${collect[@]}" --path e2b --path e2b -o "$work/none.im"
+expect 2 'too few for a piece of 30000' imatrix -m "$model" -f "$work/text" -c 30000 -o "$work/none.im"
+expect 2 'cannot be added to itself' "${collect[@]}" --in-file "$work/new.im" -o "$work/new.im"
+expect 1 "$work/nowhere/none.im" "${collect[@]}" -o "$work/nowhere/none.im"
+expect 1 'text: not an importance matrix' "${collect[@]}" --in-file "$work/text" -o "$work/none.im"
+expect 1 'its paths are e4b, e2b; these are e2b' "${collect[@]}" --path e2b -o "$work/both.im" --resume
+expect 1 'its pieces have 32 tokens, these 16' "${collect[@]}" -c 16 -o "$work/new.im" --resume
+expect 1 'its text has 3 pieces, this one 2' "${collect[@]}" --chunks 2 -o "$work/new.im" --resume
+expect 1 'a .dat holds means only' "${collect[@]}" -o "$work/one.dat" --resume
+[ ! -e "$work/none.im" ] || fail 'an importance matrix of nothing'
+
+# Ctrl-C, which is ignored until the program listens to it: what was read is kept.
+seq 1 60000 >"$work/text"
+collect=(imatrix -m "$model" -f "$work/text" -c 32 -o "$work/cut.im" --resume)
+count=$((count + 1))
+"$pleiad" "${collect[@]}" </dev/null >"$work/out" 2>"$work/err" &
+for _ in $(seq 60); do
+    sleep 2
+    kill -INT $! 2>/dev/null || break
+done
+wait $!
+rc=$?
+[ "$rc" = 130 ] && grep -qE 'stopped after [1-9][0-9]* of [0-9]+ pieces; .* --resume goes on' "$work/err" ||
+    fail 'interrupted imatrix'
+works imatrix --in-file "$work/cut.im" -o "$work/sum.im"
+expect 1 'this one 5' "${collect[@]}" --chunks 5
+
 echo "$count runs"
 exit $failed

@@ -128,7 +128,7 @@ Test(options, the_same_letter_means_other_things_to_bench)
     cr_assert_eq(o.bench_predicts.n, 2);
     cr_assert_eq(o.bench_predicts.items[1], 64);
     cr_assert_eq(o.repetitions, 3);
-    cr_assert_eq(o.bench_paths.n, 2);
+    cr_assert_eq(o.paths.n, 2);
     cr_assert_eq(o.bench_threads.n, 1);
     cr_assert_eq(o.bench_output, PL_BENCH_CSV);
     pl_options_free(&o);
