@@ -1,6 +1,6 @@
 """Quality against size: quantises a model to many types, measures each on each path, and writes docs/quality.
 
-    python bench/quality.py --pleiad build/release/pleiad --out docs/quality
+    python bench/quality.py --pleiad build/release/pleiad --chat --out docs/quality
 
 That repeats what docs/quality.md shows, on the demo model. For a published checkpoint:
 
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 DEMO = ROOT / "tools" / "demo_model"
 OURS = ["q3", "q4", "q5", "q6", "q8"]
 RIVALS = ["q2_k", "q3_k_m", "q4_k_s", "q4_k_m", "q5_k_m", "q6_k"]
+KEPT = ["perplexity", "reference_perplexity", "kl", "kl_error", "kl_max", "dp_rms", "same_top", "same_top_error"]
 SINGLE = ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl", "iq4_xs", "mxfp4", "nvfp4", "f16", "bf16"]
 
 
@@ -42,21 +43,41 @@ def paths_of(args: argparse.Namespace) -> list[str]:
 def measure(args: argparse.Namespace, pleiad: Pleiad, work: Path) -> dict:
     """One entry a type, with and without the importance matrix: size, error of each part, quality on each path."""
     matrix, out = work / "imatrix.gguf", []
-    pleiad("imatrix", "-m", args.model, "-f", args.calibration, "-o", matrix, "-c", args.ctx, *paths_of(args))
+    chat = ["--chat"] if args.chat else []
+    pleiad("imatrix", "-m", args.model, "-f", args.calibration, "-o", matrix, "-c", args.ctx, *chat, *paths_of(args))
     for name in args.types:
         for importance in (False, True):
             file = work / f"{name}.gguf"
             with_matrix = ["--imatrix", matrix] if importance else []
             made = pleiad.json("quantize", args.model, file, "--type", name, *with_matrix)
-            found = pleiad.json("eval", "-m", file, "--reference", args.model, "-f", args.text, "-c", args.ctx,
+            found = pleiad.json("eval", "-m", file, "--reference", args.model, "-f", args.text, "-c", args.ctx, *chat,
                                 *paths_of(args))
             out.append({"type": name, "importance": importance, "bytes": made["bytes"],
-                        "card": made["card"]["weights"], "bits": made["bits_per_weight"], "parts": made["parts"],
-                        "paths": {r["path"]: r for r in found["results"]}})
+                        "card": made["card"]["weights"], "bits": made["bits_per_weight"],
+                        "predicted": made["predicted_divergence"],
+                        "parts": [{key: part[key] for key in ("part", "bytes", "relative_error")}
+                                  for part in made["parts"]],
+                        "paths": {r["path"]: {key: r[key] for key in KEPT} for r in found["results"]}})
             file.unlink()
             print(f"{name}{' with importance' if importance else ''}: {made['bytes'] / 1e6:.2f} MB, KL " +
                   ", ".join(f"{r['path']} {r['kl']:.2g}" for r in found["results"]), flush=True)
-    return {"model": str(args.model), "text": str(args.text), "ctx": args.ctx, "types": out}
+    return {"model": Path(args.model).name, "text": Path(args.text).name, "chat": args.chat, "ctx": args.ctx,
+            "types": out}
+
+
+TITLE = """# Quality of each type: tables
+
+Measured on {model} with {text}, pieces of {ctx} tokens, by bench/quality.py; [what they mean](../quality.md).
++i: with the importance matrix.
+
+"""
+ERRORS = """
+## Error of each quantised product
+
+Root mean square of the error over that of the result, of the weights as stored, weighted by the importance matrix: what
+each matrix product of that part is off by.
+
+"""
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -73,7 +94,7 @@ def quality_table(found: dict, paths: list[str]) -> str:
     for t in found["types"]:
         name = t["type"] + (" +i" if t["importance"] else "")
         rows.append([name, f"{t['bytes'] / 1e6:.2f}", f"{t['bits']:.2f}"] +
-                    [f"{t['paths'][p]['kl']:.2g} ± {t['paths'][p]['kl_error']:.1g}" for p in paths] +
+                    [f"{t['paths'][p]['kl']:.1e} ± {t['paths'][p]['kl_error']:.0e}" for p in paths] +
                     [f"{100 * t['paths'][p]['same_top']:.2f} %" for p in paths])
     return table(head, rows)
 
@@ -84,7 +105,7 @@ def error_table(found: dict) -> str:
     rows = []
     for t in chosen:
         errors = {p["part"]: p["relative_error"] for p in t["parts"]}
-        rows.append([t["type"]] + [f"{errors[p] ** 0.5:.2g}" if errors.get(p) else "0" for p in parts])
+        rows.append([t["type"]] + [f"{100 * errors[p]:.2g} %" if errors.get(p) else "0" for p in parts])
     return table(["type"] + parts, rows)
 
 
@@ -96,15 +117,17 @@ def plot(found: dict, paths: list[str], out: Path) -> None:
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
     plt.rcParams.update({"svg.hashsalt": "pleiad", "font.size": 9, "svg.fonttype": "none"})
-    groups = {"Pleiad's recipes": (OURS, "o-"), "llama.cpp's recipes": (RIVALS, "s--"), "one type": (SINGLE, ".")}
+    groups = {"Pleiad's sizes": (OURS, "o-", (-16, -11)), "llama.cpp's recipes": (RIVALS, "s--", (5, 5)),
+              "one type": (SINGLE, ".", (5, -3))}
     for path in paths:
-        figure, axes = plt.subplots(figsize=(7, 4.2))
-        for label, (names, style) in groups.items():
+        figure, axes = plt.subplots(figsize=(7.5, 5))
+        for label, (names, style, offset) in groups.items():
             points = sorted((t["bytes"] / 1e6, t["paths"][path]["kl"], t["type"]) for t in found["types"]
-                            if t["type"] in names and t["importance"] and t["paths"][path]["kl"] > 0)
+                            if t["type"] in names and t["importance"] and t["bits"] < 9 and
+                            t["paths"][path]["kl"] > 0)
             axes.plot([p[0] for p in points], [p[1] for p in points], style, label=label)
             for x, y, name in points:
-                axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+                axes.annotate(name, (x, y), textcoords="offset points", xytext=offset, fontsize=7)
         axes.set(yscale="log", xlabel="file, MB", ylabel="mean KL divergence, nats a token",
                  title=f"Path {path}: quality against size")
         axes.grid(alpha=0.3)
@@ -121,20 +144,23 @@ def main() -> None:
     p.add_argument("--calibration", default=DEMO / "calibration.txt")
     p.add_argument("--paths", nargs="+", default=["e4b", "mix", "e2b"])
     p.add_argument("--types", nargs="+", default=OURS + RIVALS + SINGLE)
+    p.add_argument("--chat", action="store_true", help="the texts hold chats; as for pleiad eval")
     p.add_argument("--ctx", default="512")
     p.add_argument("--threads", type=int, default=0)
     p.add_argument("--out", type=Path, required=True)
+    p.add_argument("--again", action="store_true", help="tables and plots from OUT/results.json, nothing is measured")
     args = p.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    work = args.out / "work"
-    work.mkdir(exist_ok=True)
-    found = measure(args, Pleiad(args.pleiad, args.threads), work)
-    for file in work.iterdir():
-        file.unlink()
-    work.rmdir()
-    (args.out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    results = args.out / "results.json"
+    if not args.again:
+        work = args.out / "work"
+        work.mkdir(parents=True, exist_ok=True)
+        found = measure(args, Pleiad(args.pleiad, args.threads), work)
+        (work / "imatrix.gguf").unlink()
+        work.rmdir()
+        results.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    found = json.loads(results.read_text(encoding="utf-8"))
     (args.out / "tables.md").write_text(
-        "## Quality\n\n" + quality_table(found, args.paths) + "\n## Error of each quantised op\n\n" + error_table(found),
+        TITLE.format(**found) + quality_table(found, args.paths) + ERRORS + error_table(found),
         encoding="utf-8")
     plot(found, args.paths, args.out)
 

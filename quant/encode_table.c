@@ -183,6 +183,26 @@ PL_INLINE void iq4_xs(pl_form f, const float *src, const float *weight, unsigned
     memcpy(dst, block, (size_t)n * sizeof *block);
 }
 
+/* ---- scales without a sign, of few bits ---------------------------------------------------------------------- */
+
+/* Of the scales first .. last steps from a natural one, 0 to `most`, the one with the least error; *d is its value. */
+PL_INLINE pl_lanesi best_scale(pl_form f, const pl_groups *g, pl_lanesi natural, int first, int last, int most,
+                               pl_lanes (*half_scale)(pl_lanesi), pl_lanes *d)
+{
+    pl_lanes least = lanes_set(FLT_MAX);
+    pl_lanesi best = {0};
+    for (int change = first; change <= last; change++) {
+        pl_lanesi e = natural + change;
+        e = lanes_selecti(e < 0, lanes_seti(0), lanes_selecti(e > most, lanes_seti(most), e));
+        pl_lanes scale = half_scale(e) * g->per_unit, error = groups_fit(f, g, scale).error;
+        pl_lanesi better = error < least;
+        least = lanes_select(better, error, least);
+        best = lanes_selecti(better, e, best);
+        *d = lanes_select(better, scale, *d);
+    }
+    return best;
+}
+
 /* ---- MXFP4 --------------------------------------------------------------------------------------------------- */
 
 /* pl_mxfp4_half_scale() */
@@ -196,18 +216,8 @@ PL_INLINE pl_lanes mxfp4_half_scale(pl_lanesi e)
  * code is infinite. */
 PL_INLINE pl_lanesi mxfp4_search(pl_form f, const pl_groups *g, pl_lanes *d)
 {
-    pl_lanesi natural = ((pl_lanesi)g->unit >> 23) - 2, best = {0};
-    pl_lanes least = lanes_set(FLT_MAX);
-    for (int change = f.weighted ? -3 : 0; change < 2; change++) {
-        pl_lanesi e = natural + change;
-        e = lanes_selecti(e < 0, lanes_seti(0), e);
-        pl_lanes scale = mxfp4_half_scale(e) * g->per_unit, error = groups_fit(f, g, scale).error;
-        pl_lanesi better = error < least;
-        least = lanes_select(better, error, least);
-        best = lanes_selecti(better, e, best);
-        *d = lanes_select(better, scale, *d);
-    }
-    return best;
+    pl_lanesi natural = ((pl_lanesi)g->unit >> 23) - 2;
+    return best_scale(f, g, natural, f.weighted ? -3 : 0, 1, INT32_MAX, mxfp4_half_scale, d);
 }
 
 PL_INLINE void mxfp4(pl_form f, const float *src, const float *weight, unsigned char *dst, int n)
@@ -245,18 +255,8 @@ PL_INLINE pl_lanesi nvfp4_below(pl_lanes half)
 PL_INLINE pl_lanesi nvfp4_search(pl_form f, const pl_groups *g, pl_lanes *d)
 {
     pl_lanes size = lanes_abs(g->peak) * g->unit;
-    pl_lanesi natural = nvfp4_below(lanes_min(size, lanes_set(5376)) / 12), best = {0};
-    pl_lanes least = lanes_set(FLT_MAX);
-    for (int change = f.weighted ? -8 : -1; change < 6; change++) {
-        pl_lanesi e = natural + change;
-        e = lanes_selecti(e < 0, lanes_seti(0), lanes_selecti(e > 126, lanes_seti(126), e));
-        pl_lanes scale = nvfp4_half_scale(e) * g->per_unit, error = groups_fit(f, g, scale).error;
-        pl_lanesi better = error < least;
-        least = lanes_select(better, error, least);
-        best = lanes_selecti(better, e, best);
-        *d = lanes_select(better, scale, *d);
-    }
-    return best;
+    pl_lanesi natural = nvfp4_below(lanes_min(size, lanes_set(5376)) / 12);
+    return best_scale(f, g, natural, f.weighted ? -8 : -1, 5, 126, nvfp4_half_scale, d);
 }
 
 PL_INLINE void nvfp4(pl_form f, const float *src, const float *weight, unsigned char *dst, int n)

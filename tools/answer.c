@@ -163,8 +163,7 @@ static pl_status write_token(pl_json *json, const pl_model *model, int32_t id, f
     char *text;
     size_t n;
     PL_TRY(pl_detokenize(model, &id, 1, false, &text, &n, err));
-    pl_json_key(json, "id");
-    pl_json_int(json, id);
+    pl_json_put_int(json, "id", id);
     pl_json_key(json, "text");
     pl_json_text(json, text, n);
     pl_json_key(json, "logprob");
@@ -175,13 +174,11 @@ static pl_status write_token(pl_json *json, const pl_model *model, int32_t id, f
 
 static pl_status write_logprobs(pl_json *json, const pl_answer *a, const pl_model *model, pl_error *err)
 {
-    pl_json_key(json, "logprobs");
-    pl_json_begin_array(json);
+    pl_json_key_array(json, "logprobs");
     for (size_t i = 0; i < a->n_tokens; i++) {
         pl_json_begin_object(json);
         PL_TRY(write_token(json, model, a->tokens[i].id, a->tokens[i].logprob, err));
-        pl_json_key(json, "top");
-        pl_json_begin_array(json);
+        pl_json_key_array(json, "top");
         for (size_t j = 0; j < a->n_top; j++) {
             const pl_logprob *top = &a->top[i * a->n_top + j];
             pl_json_begin_object(json);
@@ -195,29 +192,16 @@ static pl_status write_logprobs(pl_json *json, const pl_answer *a, const pl_mode
     return PL_OK;
 }
 
-static void write_count(pl_json *json, const char *key, size_t count)
-{
-    pl_json_key(json, key);
-    pl_json_int(json, (int64_t)count);
-}
-
-static void write_number(pl_json *json, const char *key, double number)
-{
-    pl_json_key(json, key);
-    pl_json_double(json, number);
-}
-
 static void write_timings(pl_json *json, const pl_generated *made)
 {
-    pl_json_key(json, "timings");
-    pl_json_begin_object(json);
-    write_count(json, "prompt_tokens", made->n_prompt);
-    write_count(json, "prompt_tokens_reused", made->n_prompt_reused);
-    write_count(json, "answer_tokens", made->n_tokens);
-    write_number(json, "first_token_s", made->prompt_s);
-    write_number(json, "generate_s", made->generate_s);
-    write_number(json, "prompt_tokens_per_s", pl_answer_prompt_rate(made));
-    write_number(json, "answer_tokens_per_s", pl_answer_rate(made));
+    pl_json_key_object(json, "timings");
+    pl_json_put_size(json, "prompt_tokens", made->n_prompt);
+    pl_json_put_size(json, "prompt_tokens_reused", made->n_prompt_reused);
+    pl_json_put_size(json, "answer_tokens", made->n_tokens);
+    pl_json_put_double(json, "first_token_s", made->prompt_s);
+    pl_json_put_double(json, "generate_s", made->generate_s);
+    pl_json_put_double(json, "prompt_tokens_per_s", pl_answer_prompt_rate(made));
+    pl_json_put_double(json, "answer_tokens_per_s", pl_answer_rate(made));
     pl_json_end_object(json);
 }
 
@@ -227,17 +211,13 @@ static pl_status write_answer(pl_json *json, const pl_answer *answer, const pl_m
     pl_json_begin_object(json);
     pl_json_key(json, "text");
     pl_json_text(json, pl_strbuf_string(&answer->text), answer->text.n);
-    pl_json_key(json, "tokens");
-    pl_json_begin_array(json);
+    pl_json_key_array(json, "tokens");
     for (size_t i = 0; i < answer->n_tokens; i++)
         pl_json_int(json, answer->tokens[i].id);
     pl_json_end_array(json);
-    pl_json_key(json, "finish");
-    pl_json_string(json, finish_name(answer->made.finish));
-    pl_json_key(json, "path");
-    pl_json_string(json, pl_session_path(session));
-    pl_json_key(json, "seed");
-    pl_json_int(json, (int64_t)seed);
+    pl_json_put_string(json, "finish", finish_name(answer->made.finish));
+    pl_json_put_string(json, "path", pl_session_path(session));
+    pl_json_put_int(json, "seed", (int64_t)seed);
     write_timings(json, &answer->made);
     if (answer->n_top)
         PL_TRY(write_logprobs(json, answer, model, err));

@@ -88,48 +88,29 @@ static void write_csv(const pl_bench_result *r)
            r->rates[0], r->rates[r->n - 1], r->token_bytes, r->bandwidth, share(r));
 }
 
-static void put_double(pl_json *json, const char *key, double value)
-{
-    pl_json_key(json, key);
-    pl_json_double(json, value);
-}
-
-static void put_int(pl_json *json, const char *key, int64_t value)
-{
-    pl_json_key(json, key);
-    pl_json_int(json, value);
-}
-
-static void put_string(pl_json *json, const char *key, const char *value)
-{
-    pl_json_key(json, key);
-    pl_json_string(json, value);
-}
-
 static void write_json(pl_json *json, const pl_bench_result *r)
 {
     pl_json_begin_object(json);
-    put_string(json, "model", r->model);
-    put_int(json, "model_bytes", (int64_t)r->model_bytes);
-    put_string(json, "backend", r->backend);
-    put_int(json, "threads", r->threads);
-    put_int(json, "batch_rows", r->batch_rows);
-    put_string(json, "path", r->path);
-    put_int(json, "n_prompt", r->n_prompt);
-    put_int(json, "n_gen", r->n_gen);
-    put_double(json, "mean", pl_bench_mean(r->rates, r->n));
-    put_double(json, "stddev", pl_bench_deviation(r->rates, r->n));
-    put_double(json, "median", pl_bench_median(r->rates, r->n));
-    put_double(json, "min", r->rates[0]);
-    put_double(json, "max", r->rates[r->n - 1]);
-    pl_json_key(json, "samples");
-    pl_json_begin_array(json);
+    pl_json_put_string(json, "model", r->model);
+    pl_json_put_size(json, "model_bytes", r->model_bytes);
+    pl_json_put_string(json, "backend", r->backend);
+    pl_json_put_int(json, "threads", r->threads);
+    pl_json_put_int(json, "batch_rows", r->batch_rows);
+    pl_json_put_string(json, "path", r->path);
+    pl_json_put_int(json, "n_prompt", r->n_prompt);
+    pl_json_put_int(json, "n_gen", r->n_gen);
+    pl_json_put_double(json, "mean", pl_bench_mean(r->rates, r->n));
+    pl_json_put_double(json, "stddev", pl_bench_deviation(r->rates, r->n));
+    pl_json_put_double(json, "median", pl_bench_median(r->rates, r->n));
+    pl_json_put_double(json, "min", r->rates[0]);
+    pl_json_put_double(json, "max", r->rates[r->n - 1]);
+    pl_json_key_array(json, "samples");
     for (size_t i = 0; i < r->n; i++)
         pl_json_double(json, r->rates[i]);
     pl_json_end_array(json);
-    put_int(json, "token_bytes", (int64_t)r->token_bytes);
-    put_double(json, "bandwidth_bytes_per_s", r->bandwidth);
-    put_double(json, "bandwidth_share", share(r));
+    pl_json_put_size(json, "token_bytes", r->token_bytes);
+    pl_json_put_double(json, "bandwidth_bytes_per_s", r->bandwidth);
+    pl_json_put_double(json, "bandwidth_share", share(r));
     pl_json_end_object(json);
 }
 

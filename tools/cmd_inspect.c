@@ -4,35 +4,7 @@
 #include "tools/commands.h"
 #include "tools/console.h"
 #include "tools/inspect_facts.h"
-
-#define SIZE_TEXT 24
-
-/* "4.24 GB"; returns out. */
-static const char *size_text(double bytes, char out[SIZE_TEXT])
-{
-    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
-    size_t unit = 0;
-    while (bytes >= 999.5 && unit < 4) {
-        bytes /= 1000;
-        unit++;
-    }
-    snprintf(out, SIZE_TEXT, "%.*f %s", unit == 0 || bytes >= 100 ? 0 : bytes >= 10 ? 1 : 2, bytes, units[unit]);
-    return out;
-}
-
-/* "3,523,215,360"; returns out. */
-static const char *count_text(int64_t n, char out[SIZE_TEXT])
-{
-    char digits[SIZE_TEXT];
-    int length = snprintf(digits, sizeof digits, "%lld", (long long)n), at = 0;
-    for (int i = 0; i < length && at < SIZE_TEXT - 2; i++) {
-        if (i && (length - i) % 3 == 0)
-            out[at++] = ',';
-        out[at++] = digits[i];
-    }
-    out[at] = '\0';
-    return out;
-}
+#include "tools/size_text.h"
 
 static void title(const pl_options *options, const char *text)
 {
@@ -41,26 +13,6 @@ static void title(const pl_options *options, const char *text)
 }
 
 /* ---- model -------------------------------------------------------------------------------------- */
-
-/* The widths of the layers that run, equal neighbours together: "16384 x 10, 8192 x 20". */
-static void print_widths(const int *ffn, const bool *skip, int n_layers)
-{
-    int run = 0, width = 0;
-    bool first = true;
-    for (int l = 0; l <= n_layers; l++) {
-        if (l < n_layers && skip && skip[l])
-            continue;
-        if (l < n_layers && (run == 0 || ffn[l] == width)) {
-            width = ffn[l];
-            run++;
-            continue;
-        }
-        printf("%s%d x %d", first ? "" : ", ", width, run);
-        first = false;
-        width = l < n_layers ? ffn[l] : 0;
-        run = 1;
-    }
-}
 
 static int sparse_layers(const pl_config *c)
 {
@@ -82,18 +34,18 @@ static void print_stops(const pl_config *c)
 
 static void print_model(const pl_inspect_facts *f)
 {
-    char size[SIZE_TEXT];
+    char size[PL_SIZE_TEXT];
     const pl_config *c = pl_checkpoint_config(f->checkpoint);
     bool gguf = pl_checkpoint_kind(f->checkpoint) == PL_CHECKPOINT_GGUF;
     printf("Model       %s\n", pl_checkpoint_name(f->checkpoint));
     printf("File        %s, %s, %s\n", pl_checkpoint_path(f->checkpoint), gguf ? "GGUF" : "Hugging Face folder",
-           size_text((double)pl_checkpoint_bytes(f->checkpoint), size));
+           pl_size_text((double)pl_checkpoint_bytes(f->checkpoint), size));
     printf("Layers      %d, the first %d with K/V of their own; hidden size %d\n", c->n_layers, c->n_kv_layers,
            c->hidden);
     printf("Attention   %d heads, %d for K/V, of %d; local layers see %d tokens\n", c->n_heads, c->n_kv_heads,
            c->head_dim, c->window);
     printf("FFN         ");
-    print_widths(c->ffn, NULL, c->n_layers);
+    pl_print_widths(c->ffn, NULL, c->n_layers);
     printf("; %d layers sparse\n", sparse_layers(c));
     printf("Context     %d tokens\n", c->context);
     print_stops(c);
@@ -111,18 +63,18 @@ static void print_model(const pl_inspect_facts *f)
 
 static void print_types(const pl_options *options, const pl_inspect_facts *f)
 {
-    char size[SIZE_TEXT], params[SIZE_TEXT];
+    char size[PL_SIZE_TEXT], params[PL_SIZE_TEXT];
     title(options, "Types");
     printf("  %-22s %8s %15s %10s\n", "type", "tensors", "parameters", "size");
     for (size_t i = 0; i < f->n_types; i++)
         printf("  %-22s %8lld %15s %10s\n", f->types[i].name, (long long)f->types[i].tensors,
-               count_text(f->types[i].params, params), size_text((double)f->types[i].bytes, size));
+               pl_count_text(f->types[i].params, params), pl_size_text((double)f->types[i].bytes, size));
 }
 
 static void print_part(const char *name, pl_inspect_part part)
 {
-    char size[SIZE_TEXT], params[SIZE_TEXT];
-    printf("  %-22s %24s %10s\n", name, count_text(part.params, params), size_text((double)part.bytes, size));
+    char size[PL_SIZE_TEXT], params[PL_SIZE_TEXT];
+    printf("  %-22s %24s %10s\n", name, pl_count_text(part.params, params), pl_size_text((double)part.bytes, size));
 }
 
 static void print_parts(const pl_options *options, const pl_inspect_facts *f)
@@ -139,14 +91,14 @@ static void print_parts(const pl_options *options, const pl_inspect_facts *f)
 
 static void print_paths(const pl_options *options, const pl_inspect_facts *f)
 {
-    char size[SIZE_TEXT], weights[SIZE_TEXT];
+    char size[PL_SIZE_TEXT], weights[PL_SIZE_TEXT];
     title(options, "Paths");
     printf("  %-12s %6s %24s %13s  %s\n", "path", "layers", "weights a token", "bytes a token", "FFN");
     for (size_t i = 0; i < f->n_paths; i++) {
         const pl_inspect_path *p = &f->paths[i];
-        printf("  %-12s %6d %24s %13s  ", p->name, p->n_layers, count_text(p->weights, weights),
-               size_text((double)p->bytes, size));
-        print_widths(p->path.ffn, p->path.skip, p->path.n_layers);
+        printf("  %-12s %6d %24s %13s  ", p->name, p->n_layers, pl_count_text(p->weights, weights),
+               pl_size_text((double)p->bytes, size));
+        pl_print_widths(p->path.ffn, p->path.skip, p->path.n_layers);
         printf("\n");
     }
 }
@@ -155,19 +107,19 @@ static void print_paths(const pl_options *options, const pl_inspect_facts *f)
 
 static void print_memory_row(const char *part, double memory, double file, double card, const char *remark)
 {
-    char a[SIZE_TEXT], b[SIZE_TEXT], c[SIZE_TEXT];
-    printf("  %-18s %12s %12s %12s%s%s\n", part, memory > 0 ? size_text(memory, a) : "-",
-           file > 0 ? size_text(file, b) : "-", card > 0 ? size_text(card, c) : "-", *remark ? "  " : "", remark);
+    char a[PL_SIZE_TEXT], b[PL_SIZE_TEXT], c[PL_SIZE_TEXT];
+    printf("  %-18s %12s %12s %12s%s%s\n", part, memory > 0 ? pl_size_text(memory, a) : "-",
+           file > 0 ? pl_size_text(file, b) : "-", card > 0 ? pl_size_text(card, c) : "-", *remark ? "  " : "", remark);
 }
 
 static void print_memory(const pl_options *options, const pl_inspect_facts *f)
 {
     const pl_memory_plan *p = &f->plan;
-    char heading[96], row[SIZE_TEXT], remark[64];
+    char heading[96], row[PL_SIZE_TEXT], remark[64];
     double core = (double)pl_inspect_core(f).bytes, head = (double)f->parts[PL_PART_HEAD].bytes;
     double kv = (double)p->kv, work = (double)p->work;
     snprintf(heading, sizeof heading, "Memory, one session of %d tokens", f->context);
-    snprintf(remark, sizeof remark, "a token reads one row of %s", size_text((double)p->ple_row, row));
+    snprintf(remark, sizeof remark, "a token reads one row of %s", pl_size_text((double)p->ple_row, row));
     title(options, heading);
     printf("  %-18s %12s %12s %12s\n", "", "CPU: memory", "CPU: mapped", "a card");
     print_memory_row("core", (double)p->core_packed, (double)p->core_mapped, core, "");
@@ -182,20 +134,20 @@ static void print_memory(const pl_options *options, const pl_inspect_facts *f)
 
 static void print_devices(const pl_options *options, const pl_inspect_facts *f)
 {
-    char total[SIZE_TEXT], available[SIZE_TEXT];
+    char total[PL_SIZE_TEXT], available[PL_SIZE_TEXT];
     title(options, "Cards");
     if (f->devices.n == 0)
         printf("  none: %s\n", f->devices.reason);
     for (int i = 0; i < f->devices.n; i++) {
         const pl_device *d = &f->devices.devices[i];
         printf("  %-32s compute %d.%d, %s, %s free, %s\n", d->name, d->capability_major, d->capability_minor,
-               size_text((double)d->total_bytes, total), size_text((double)d->free_bytes, available), d->pci_id);
+               pl_size_text((double)d->total_bytes, total), pl_size_text((double)d->free_bytes, available), d->pci_id);
     }
 }
 
 static void print_tensors(const pl_options *options, const pl_inspect_facts *f)
 {
-    char size[SIZE_TEXT];
+    char size[PL_SIZE_TEXT];
     const pl_tensor *all;
     size_t n = pl_checkpoint_tensors(f->checkpoint, &all);
     title(options, "Tensors");
@@ -203,7 +155,7 @@ static void print_tensors(const pl_options *options, const pl_inspect_facts *f)
         const pl_dtype_info *info = pl_dtype_describe((int)all[i].type);
         printf("  %-8s %9lld x %-9lld %10s  %s\n", info ? info->name : "other", (long long)all[i].rows,
                (long long)all[i].cols,
-               info ? size_text((double)all[i].rows * (double)pl_tensor_row_bytes(&all[i]), size) : "", all[i].name);
+               info ? pl_size_text((double)all[i].rows * (double)pl_tensor_row_bytes(&all[i]), size) : "", all[i].name);
     }
 }
 

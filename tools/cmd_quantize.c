@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "host/base/clock.h"
+#include "host/base/outfile.h"
 #include "host/base/progress.h"
 #include "host/base/topology.h"
 #include "host/convert/fit.h"
@@ -35,9 +36,7 @@ typedef struct quantizing {
 
 static pl_status refuse_same_file(const pl_options *options, pl_error *err)
 {
-    struct stat in, out;
-    if (stat(options->model, &in) == 0 && stat(options->out_file, &out) == 0 && in.st_dev == out.st_dev &&
-        in.st_ino == out.st_ino)
+    if (pl_same_file(options->model, options->out_file))
         return pl_fail(err, PL_ERR_ARGUMENT, "%s and %s are the same file; a model is not quantised in place",
                        options->model, options->out_file);
     return PL_OK;
@@ -57,40 +56,13 @@ static pl_status open_imatrix(quantizing *q, pl_error *err)
     return PL_OK;
 }
 
-static pl_status start_pool(quantizing *q, pl_error *err)
-{
-    int threads = q->options->n_threads;
-    if (threads == 0) {
-        pl_topology *topology = NULL;
-        PL_TRY(pl_topology_open(NULL, &topology, err));
-        threads = pl_topology_cores(topology);
-        pl_topology_close(topology);
-    }
-    return pl_pool_create(threads, NULL, &q->pool, err);
-}
-
 static pl_status start(quantizing *q, pl_error *err)
 {
     PL_TRY(refuse_same_file(q->options, err));
     PL_TRY(pl_checkpoint_open(q->options->model, &q->checkpoint, err));
     PL_TRY(pl_export_plan(q->checkpoint, NULL, PL_CHECKPOINT_GGUF, &q->e, err));
     PL_TRY(open_imatrix(q, err));
-    return start_pool(q, err);
-}
-
-/* ---- progress ------------------------------------------------------------------------------------ */
-
-static void show_progress(void *user, const char *what, double fraction)
-{
-    pl_progress *progress = user;
-    (void)what;
-    pl_progress_update(progress, fraction * progress->total);
-}
-
-static bool interrupted(void *user)
-{
-    (void)user;
-    return pl_interrupt_pending();
+    return pl_topology_pool(q->options->n_threads, false, &q->pool, err);
 }
 
 /* ---- types --------------------------------------------------------------------------------------- */
@@ -152,14 +124,15 @@ static pl_status fit_pinned(quantizing *q, const limits *most, bool *pinned, pl_
                                   .reserved_bytes = most->reserved,
                                   .table_bytes = most->table,
                                   .pinned = pinned,
-                                  .progress = show_progress,
+                                  .progress = pl_progress_show,
                                   .progress_user = &q->progress,
-                                  .cancelled = interrupted};
+                                  .cancelled = pl_interrupt_poll};
     pl_progress_start(&q->progress, "Trying types", NULL, 1, !q->options->quiet);
     pl_status status = pl_fit_types(q->e, &params, &result, err);
     pl_progress_finish(&q->progress);
     PL_TRY(status);
-    q->report.predicted_loss = result.loss;
+    if (q->options->sensitivity)
+        q->report.predicted_loss = result.loss;
     q->file_type = pl_recipe_file_type(type_of_most_bytes(q->e));
     return PL_OK;
 }
@@ -216,25 +189,17 @@ static void warn_of_quantised_source(const quantizing *q)
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-static int64_t tensor_bytes(const pl_export *e)
-{
-    int64_t sum = 0;
-    for (size_t i = 0; i < e->n; i++)
-        sum += pl_fit_tensor_bytes(&e->tensors[i]);
-    return sum;
-}
-
 static pl_status write_file(quantizing *q, pl_error *err)
 {
     struct stat st;
     const pl_write_options params = {.pool = q->pool,
                                      .imatrix = q->imatrix,
                                      .file_type = q->file_type,
-                                     .progress = show_progress,
+                                     .progress = pl_progress_show,
                                      .progress_user = &q->progress,
-                                     .cancelled = interrupted,
+                                     .cancelled = pl_interrupt_poll,
                                      .errors = q->errors};
-    pl_progress_start(&q->progress, "Quantising", "B", (double)tensor_bytes(q->e), !q->options->quiet);
+    pl_progress_start(&q->progress, "Quantising", "B", (double)pl_export_bytes(q->e), !q->options->quiet);
     pl_status status = pl_write_gguf(q->e, q->options->out_file, &params, err);
     pl_progress_finish(&q->progress);
     if (status == PL_OK && stat(q->options->out_file, &st) == 0 && S_ISREG(st.st_mode))
@@ -262,7 +227,7 @@ static pl_status quantize(quantizing *q, pl_error *err)
     warn_of_quantised_source(q);
     q->report.e = q->e;
     q->report.card_weights = pl_fit_card_bytes(q->e);
-    q->report.file_bytes = tensor_bytes(q->e);
+    q->report.file_bytes = pl_export_bytes(q->e);
     if (!q->options->dry_run) {
         q->errors = calloc(q->e->n, sizeof *q->errors);
         if (!q->errors)

@@ -10,18 +10,6 @@
 #include "tools/opened.h"
 #include "tools/slurp.h"
 
-static void show_progress(void *user, const char *what, double fraction)
-{
-    (void)what;
-    pl_progress_update(user, fraction);
-}
-
-static bool interrupted(void *user)
-{
-    (void)user;
-    return pl_interrupt_pending();
-}
-
 static pl_status cut_text(const pl_options *options, const pl_model *model, pl_passages *out, pl_error *err)
 {
     pl_strbuf text = {.data = NULL};
@@ -40,9 +28,9 @@ static pl_status probe(const pl_options *options, const pl_opened *opened, const
     pl_probe_params params = {.passages = passages,
                               .paths = options->paths.n ? options->paths.items : &whole,
                               .n_paths = options->paths.n ? options->paths.n : 1,
-                              .progress = show_progress,
+                              .progress = pl_progress_show,
                               .user = &progress,
-                              .cancelled = interrupted};
+                              .cancelled = pl_interrupt_poll};
     pl_interrupt_catch();
     pl_progress_start(&progress, "probing", NULL, 1, !options->quiet);
     pl_status status = pl_probe_sensitivity(opened->engine, &params, out, err);

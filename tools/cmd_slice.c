@@ -6,6 +6,7 @@
 
 #include "host/base/clock.h"
 #include "host/base/json_out.h"
+#include "host/base/outfile.h"
 #include "host/base/progress.h"
 #include "host/base/topology.h"
 #include "host/convert/recipe.h"
@@ -55,11 +56,10 @@ static bool ends_in(const char *text, const char *end)
 static pl_status check_output(const slicing *s, pl_error *err)
 {
     const pl_options *o = s->options;
-    struct stat in, out;
     if (s->format == PL_CHECKPOINT_HF && pl_checkpoint_kind(s->checkpoint) == PL_CHECKPOINT_GGUF)
         return pl_fail(err, PL_ERR_ARGUMENT, "%s: out of a GGUF file comes a GGUF file; its name must end in .gguf",
                        o->out_file);
-    if (stat(o->model, &in) == 0 && stat(o->out_file, &out) == 0 && in.st_dev == out.st_dev && in.st_ino == out.st_ino)
+    if (pl_same_file(o->model, o->out_file))
         return pl_fail(err, PL_ERR_ARGUMENT, "%s and %s are the same: a model is not cut in place", o->model,
                        o->out_file);
     return PL_OK;
@@ -79,28 +79,6 @@ static pl_status plan(slicing *s, pl_error *err)
 
 /* ---- writing ------------------------------------------------------------------------------------- */
 
-static void show_progress(void *user, const char *what, double fraction)
-{
-    pl_progress *progress = user;
-    (void)what;
-    pl_progress_update(progress, fraction * progress->total);
-}
-
-static bool interrupted(void *user)
-{
-    (void)user;
-    return pl_interrupt_pending();
-}
-
-static int64_t all_bytes(const pl_export *e)
-{
-    int64_t bytes = 0;
-    for (size_t i = 0; i < e->n; i++)
-        if (pl_dtype_describe((int)e->tensors[i].type))
-            bytes += e->tensors[i].n_rows * (int64_t)pl_dtype_bytes(e->tensors[i].type, e->tensors[i].n_cols);
-    return bytes;
-}
-
 /* The source's, which a slice does not change; where it states none, that of its matrices. */
 static uint32_t file_type(const slicing *s)
 {
@@ -114,18 +92,14 @@ static uint32_t file_type(const slicing *s)
 
 static pl_status write_gguf(slicing *s, pl_error *err)
 {
-    pl_topology *topology = NULL;
     pl_pool *pool = NULL;
-    PL_TRY(pl_topology_open(NULL, &topology, err));
-    pl_status status = pl_pool_create(pl_topology_cores(topology), NULL, &pool, err);
-    pl_topology_close(topology);
-    PL_TRY(status);
+    PL_TRY(pl_topology_pool(0, false, &pool, err));
     const pl_write_options options = {.pool = pool,
                                       .file_type = file_type(s),
-                                      .progress = show_progress,
+                                      .progress = pl_progress_show,
                                       .progress_user = &s->progress,
-                                      .cancelled = interrupted};
-    status = pl_write_gguf(s->e, s->options->out_file, &options, err);
+                                      .cancelled = pl_interrupt_poll};
+    pl_status status = pl_write_gguf(s->e, s->options->out_file, &options, err);
     pl_pool_free(pool);
     return status;
 }
@@ -133,9 +107,9 @@ static pl_status write_gguf(slicing *s, pl_error *err)
 static pl_status write_output(slicing *s, pl_error *err)
 {
     const pl_write_hf_options options = {
-        .progress = show_progress, .progress_user = &s->progress, .cancelled = interrupted};
+        .progress = pl_progress_show, .progress_user = &s->progress, .cancelled = pl_interrupt_poll};
     double began = pl_clock_seconds();
-    pl_progress_start(&s->progress, "Slicing", "B", (double)all_bytes(s->e), !s->options->quiet);
+    pl_progress_start(&s->progress, "Slicing", "B", (double)pl_export_bytes(s->e), !s->options->quiet);
     pl_status status = s->format == PL_CHECKPOINT_GGUF ? write_gguf(s, err)
                                                        : pl_write_hf(s->e, s->options->out_file, &options, err);
     pl_progress_finish(&s->progress);
@@ -177,16 +151,6 @@ static bool even(const pl_config *c)
     return true;
 }
 
-/* Equal neighbours together: "16384 x 10, 8192 x 20". */
-static void print_widths(const pl_config *c)
-{
-    for (int l = 0, run = 1; l < c->n_layers; l += run) {
-        for (run = 1; l + run < c->n_layers && c->ffn[l + run] == c->ffn[l];)
-            run++;
-        printf("%s%d x %d", l > 0 ? ", " : "", c->ffn[l], run);
-    }
-}
-
 static void print(const slicing *s)
 {
     const pl_config *c = &s->e->config;
@@ -194,7 +158,7 @@ static void print(const slicing *s)
     printf("%s: %s, %s parameters, %d of %d layers, FFN ", s->options->out_file,
            pl_size_text((double)written_bytes(s), size), pl_count_text(parameters(s->e), count), c->n_layers,
            pl_checkpoint_config(s->checkpoint)->n_layers);
-    print_widths(c);
+    pl_print_widths(c->ffn, NULL, c->n_layers);
     printf("\n");
 }
 
@@ -203,27 +167,19 @@ static pl_status print_json(const slicing *s, pl_error *err)
     const pl_config *c = &s->e->config;
     pl_json json = pl_json_to_file(stdout);
     pl_json_begin_object(&json);
-    pl_json_key(&json, "file");
-    pl_json_string(&json, s->options->out_file);
-    pl_json_key(&json, "format");
-    pl_json_string(&json, s->format == PL_CHECKPOINT_GGUF ? "gguf" : "hugging_face");
-    pl_json_key(&json, "bytes");
-    pl_json_int(&json, written_bytes(s));
-    pl_json_key(&json, "parameters");
-    pl_json_int(&json, parameters(s->e));
-    pl_json_key(&json, "layers");
-    pl_json_begin_array(&json);
+    pl_json_put_string(&json, "file", s->options->out_file);
+    pl_json_put_string(&json, "format", s->format == PL_CHECKPOINT_GGUF ? "gguf" : "hugging_face");
+    pl_json_put_int(&json, "bytes", written_bytes(s));
+    pl_json_put_int(&json, "parameters", parameters(s->e));
+    pl_json_key_array(&json, "layers");
     for (int l = 0; l < c->n_layers; l++) {
         pl_json_begin_object(&json);
-        pl_json_key(&json, "of");
-        pl_json_int(&json, s->e->old_layer[l]);
-        pl_json_key(&json, "ffn");
-        pl_json_int(&json, c->ffn[l]);
+        pl_json_put_int(&json, "of", s->e->old_layer[l]);
+        pl_json_put_int(&json, "ffn", c->ffn[l]);
         pl_json_end_object(&json);
     }
     pl_json_end_array(&json);
-    pl_json_key(&json, "seconds");
-    pl_json_double(&json, s->seconds);
+    pl_json_put_double(&json, "seconds", s->seconds);
     pl_json_end_object(&json);
     pl_json_newline(&json);
     return pl_json_flush(&json, "standard output", err);

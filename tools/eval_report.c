@@ -74,37 +74,17 @@ pl_status pl_eval_report_table(const pl_eval_state *state, pl_error *err)
 
 /* ---- JSON ----------------------------------------------------------------------------------------- */
 
-static void put_double(pl_json *json, const char *key, double value)
-{
-    pl_json_key(json, key);
-    pl_json_double(json, value);
-}
-
-static void put_int(pl_json *json, const char *key, int64_t value)
-{
-    pl_json_key(json, key);
-    pl_json_int(json, value);
-}
-
-static void put_string(pl_json *json, const char *key, const char *value)
-{
-    pl_json_key(json, key);
-    pl_json_string(json, value);
-}
-
 static void put_text(pl_json *json, const pl_options *options, const pl_passages *passages)
 {
     char fingerprint[17];
     snprintf(fingerprint, sizeof fingerprint, "%016" PRIx64, passages->fingerprint);
-    pl_json_key(json, "text");
-    pl_json_begin_object(json);
-    put_string(json, "file", options->file);
-    put_string(json, "fingerprint", fingerprint);
-    put_int(json, "pieces", passages->n);
-    put_int(json, "length", passages->length);
-    pl_json_key(json, "chat");
-    pl_json_bool(json, options->chats);
-    put_int(json, "scored", pl_passages_scored(passages, passages->n));
+    pl_json_key_object(json, "text");
+    pl_json_put_string(json, "file", options->file);
+    pl_json_put_string(json, "fingerprint", fingerprint);
+    pl_json_put_int(json, "pieces", passages->n);
+    pl_json_put_int(json, "length", passages->length);
+    pl_json_put_bool(json, "chat", options->chats);
+    pl_json_put_int(json, "scored", pl_passages_scored(passages, passages->n));
     pl_json_end_object(json);
 }
 
@@ -116,8 +96,8 @@ static void put_reference(pl_json *json, const pl_eval_input *reference)
         return;
     }
     pl_json_begin_object(json);
-    put_string(json, "file", reference->file);
-    put_int(json, "bytes", reference->bytes);
+    pl_json_put_string(json, "file", reference->file);
+    pl_json_put_int(json, "bytes", reference->bytes);
     pl_json_end_object(json);
 }
 
@@ -125,24 +105,24 @@ static void put_result(pl_json *json, const pl_eval_result *r, bool compared)
 {
     pl_quality_summary s = pl_quality_summarise(&r->sums);
     pl_json_begin_object(json);
-    put_string(json, "model", r->model->file);
-    put_int(json, "bytes", r->model->bytes);
-    put_string(json, "path", r->path);
-    put_int(json, "positions", r->sums.n);
-    put_double(json, "nll", r->sums.nll / (double)r->sums.n);
-    put_double(json, "perplexity", s.perplexity);
-    put_double(json, "perplexity_error", s.perplexity_error);
+    pl_json_put_string(json, "model", r->model->file);
+    pl_json_put_int(json, "bytes", r->model->bytes);
+    pl_json_put_string(json, "path", r->path);
+    pl_json_put_int(json, "positions", r->sums.n);
+    pl_json_put_double(json, "nll", r->sums.nll / (double)r->sums.n);
+    pl_json_put_double(json, "perplexity", s.perplexity);
+    pl_json_put_double(json, "perplexity_error", s.perplexity_error);
     if (compared) {
-        put_double(json, "reference_perplexity", s.ref_perplexity);
-        put_double(json, "perplexity_ratio", s.perplexity_ratio);
-        put_double(json, "perplexity_ratio_error", s.perplexity_ratio_error);
-        put_double(json, "kl", s.kl);
-        put_double(json, "kl_error", s.kl_error);
-        put_double(json, "kl_max", s.kl_max);
-        put_double(json, "dp_mean", r->sums.dp / (double)r->sums.n);
-        put_double(json, "dp_rms", s.dp_rms);
-        put_double(json, "same_top", s.same_top);
-        put_double(json, "same_top_error", s.same_top_error);
+        pl_json_put_double(json, "reference_perplexity", s.ref_perplexity);
+        pl_json_put_double(json, "perplexity_ratio", s.perplexity_ratio);
+        pl_json_put_double(json, "perplexity_ratio_error", s.perplexity_ratio_error);
+        pl_json_put_double(json, "kl", s.kl);
+        pl_json_put_double(json, "kl_error", s.kl_error);
+        pl_json_put_double(json, "kl_max", s.kl_max);
+        pl_json_put_double(json, "dp_mean", r->sums.dp / (double)r->sums.n);
+        pl_json_put_double(json, "dp_rms", s.dp_rms);
+        pl_json_put_double(json, "same_top", s.same_top);
+        pl_json_put_double(json, "same_top_error", s.same_top_error);
     }
     pl_json_end_object(json);
 }
@@ -153,8 +133,7 @@ pl_status pl_eval_report_json(const pl_options *options, const pl_eval_state *st
     pl_json_begin_object(&json);
     put_text(&json, options, state->passages);
     put_reference(&json, state->reference);
-    pl_json_key(&json, "results");
-    pl_json_begin_array(&json);
+    pl_json_key_array(&json, "results");
     for (size_t i = 0; i < state->n; i++)
         put_result(&json, &state->results[i], state->reference != NULL);
     pl_json_end_array(&json);

@@ -37,6 +37,12 @@ bool pl_interrupt_pending(void)
     return pending;
 }
 
+bool pl_interrupt_poll(void *unused)
+{
+    (void)unused;
+    return pending;
+}
+
 bool pl_interrupt_take(void)
 {
     bool was = pending;

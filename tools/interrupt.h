@@ -14,6 +14,9 @@ void pl_interrupt_watch(pl_session *session);
 
 bool pl_interrupt_pending(void);
 
+/* The same for those who ask a callback; unused may be NULL. */
+bool pl_interrupt_poll(void *unused);
+
 /* Whether the flag was set; clears it. */
 bool pl_interrupt_take(void);
 

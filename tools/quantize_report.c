@@ -131,29 +131,21 @@ void pl_quantize_print(const pl_options *options, const pl_quantize_report *repo
 
 static void put_types(pl_json *json, const row *r)
 {
-    pl_json_key(json, "types");
-    pl_json_begin_object(json);
+    pl_json_key_object(json, "types");
     for (int type = 0; type < TYPES; type++)
-        if (r->of_type[type] > 0) {
-            pl_json_key(json, pl_dtype_describe(type)->name);
-            pl_json_int(json, r->of_type[type]);
-        }
+        if (r->of_type[type] > 0)
+            pl_json_put_int(json, pl_dtype_describe(type)->name, r->of_type[type]);
     pl_json_end_object(json);
 }
 
 static void put_row(pl_json *json, const char *label, const row *r)
 {
     pl_json_begin_object(json);
-    pl_json_key(json, "part");
-    pl_json_string(json, label);
-    pl_json_key(json, "tensors");
-    pl_json_int(json, r->tensors);
-    pl_json_key(json, "parameters");
-    pl_json_int(json, r->values);
-    pl_json_key(json, "bytes");
-    pl_json_int(json, r->bytes);
-    pl_json_key(json, "relative_error");
-    pl_json_double(json, relative_error(r->error));
+    pl_json_put_string(json, "part", label);
+    pl_json_put_int(json, "tensors", r->tensors);
+    pl_json_put_int(json, "parameters", r->values);
+    pl_json_put_int(json, "bytes", r->bytes);
+    pl_json_put_double(json, "relative_error", relative_error(r->error));
     put_types(json, r);
     pl_json_end_object(json);
 }
@@ -162,29 +154,20 @@ static void put_tensor(pl_json *json, const pl_quantize_report *report, size_t i
 {
     const pl_export_tensor *t = &report->e->tensors[i];
     pl_json_begin_object(json);
-    pl_json_key(json, "name");
-    pl_json_string(json, t->name);
-    pl_json_key(json, "type");
-    pl_json_string(json, pl_dtype_describe((int)t->type)->name);
-    pl_json_key(json, "bytes");
-    pl_json_int(json, pl_fit_tensor_bytes(t));
-    pl_json_key(json, "relative_error");
-    pl_json_double(json, report->errors ? relative_error(report->errors[i]) : NAN);
+    pl_json_put_string(json, "name", t->name);
+    pl_json_put_string(json, "type", pl_dtype_describe((int)t->type)->name);
+    pl_json_put_int(json, "bytes", pl_fit_tensor_bytes(t));
+    pl_json_put_double(json, "relative_error", report->errors ? relative_error(report->errors[i]) : NAN);
     pl_json_end_object(json);
 }
 
 static void put_card(pl_json *json, const pl_quantize_report *report)
 {
-    pl_json_key(json, "card");
-    pl_json_begin_object(json);
-    pl_json_key(json, "weights");
-    pl_json_int(json, report->card_weights);
-    pl_json_key(json, "kv");
-    pl_json_int(json, report->card_kv);
-    pl_json_key(json, "work");
-    pl_json_int(json, report->card_work);
-    pl_json_key(json, "context");
-    pl_json_int(json, report->context);
+    pl_json_key_object(json, "card");
+    pl_json_put_int(json, "weights", report->card_weights);
+    pl_json_put_int(json, "kv", report->card_kv);
+    pl_json_put_int(json, "work", report->card_work);
+    pl_json_put_int(json, "context", report->context);
     pl_json_end_object(json);
 }
 
@@ -193,25 +176,18 @@ static void put_report(pl_json *json, const pl_options *options, const pl_quanti
     row rows[ROWS], all;
     fill(report, rows, &all);
     pl_json_begin_object(json);
-    pl_json_key(json, "file");
-    pl_json_string(json, report->errors ? options->out_file : NULL);
-    pl_json_key(json, "bytes");
-    pl_json_int(json, report->file_bytes);
-    pl_json_key(json, "bits_per_weight");
-    pl_json_double(json, bits(&all));
-    pl_json_key(json, "seconds");
-    pl_json_double(json, report->seconds);
-    pl_json_key(json, "predicted_divergence");
-    pl_json_double(json, report->predicted_loss);
+    pl_json_put_string(json, "file", report->errors ? options->out_file : NULL);
+    pl_json_put_int(json, "bytes", report->file_bytes);
+    pl_json_put_double(json, "bits_per_weight", bits(&all));
+    pl_json_put_double(json, "seconds", report->seconds);
+    pl_json_put_double(json, "predicted_divergence", report->predicted_loss);
     put_card(json, report);
-    pl_json_key(json, "parts");
-    pl_json_begin_array(json);
+    pl_json_key_array(json, "parts");
     for (int i = 0; i < ROWS; i++)
         if (rows[i].tensors > 0)
             put_row(json, row_label(i), &rows[i]);
     pl_json_end_array(json);
-    pl_json_key(json, "tensors");
-    pl_json_begin_array(json);
+    pl_json_key_array(json, "tensors");
     for (size_t i = 0; i < report->e->n; i++)
         put_tensor(json, report, i);
     pl_json_end_array(json);

@@ -27,3 +27,22 @@ const char *pl_count_text(int64_t n, char out[PL_SIZE_TEXT])
     out[at] = '\0';
     return out;
 }
+
+void pl_print_widths(const int *ffn, const bool *skip, int n_layers)
+{
+    int run = 0, width = 0;
+    bool first = true;
+    for (int l = 0; l <= n_layers; l++) {
+        if (l < n_layers && skip && skip[l])
+            continue;
+        if (l < n_layers && (run == 0 || ffn[l] == width)) {
+            width = ffn[l];
+            run++;
+            continue;
+        }
+        printf("%s%d x %d", first ? "" : ", ", width, run);
+        first = false;
+        width = l < n_layers ? ffn[l] : 0;
+        run = 1;
+    }
+}

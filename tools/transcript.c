@@ -95,17 +95,11 @@ pl_status pl_transcript_tokenize(const pl_transcript *t, const pl_model *model, 
 
 /* ---- files -------------------------------------------------------------------------------------- */
 
-static void write_pair(pl_json *json, const char *key, const char *value)
-{
-    pl_json_key(json, key);
-    pl_json_string(json, value);
-}
-
 static void write_message(pl_json *json, const char *role, const char *content)
 {
     pl_json_begin_object(json);
-    write_pair(json, "role", role);
-    write_pair(json, "content", content);
+    pl_json_put_string(json, "role", role);
+    pl_json_put_string(json, "content", content);
     pl_json_end_object(json);
 }
 
@@ -113,10 +107,9 @@ static void write_json(const pl_transcript *t, const char *model, const char *pa
 {
     pl_json json = pl_json_to_file(file);
     pl_json_begin_object(&json);
-    write_pair(&json, "model", model);
-    write_pair(&json, "path", path);
-    pl_json_key(&json, "messages");
-    pl_json_begin_array(&json);
+    pl_json_put_string(&json, "model", model);
+    pl_json_put_string(&json, "path", path);
+    pl_json_key_array(&json, "messages");
     if (t->system)
         write_message(&json, "system", t->system);
     for (size_t i = 0; i < t->n; i++)

@@ -6,7 +6,6 @@
 #include <sys/mman.h>
 
 #include "host/base/clock.h"
-#include "host/base/threads.h"
 #include "host/base/topology.h"
 
 #define BLOCK_WORDS (64 * 1024)
@@ -45,27 +44,11 @@ static void fill_blocks(void *ctx, int64_t begin, int64_t end, int thread)
     memset(r->words + begin * BLOCK_WORDS, 1, (size_t)(end - begin) * BLOCK_WORDS * sizeof *r->words);
 }
 
-static pl_status make_pool(int n_threads, bool no_pin, pl_pool **out, pl_error *err)
-{
-    pl_topology *topology;
-    PL_TRY(pl_topology_open(NULL, &topology, err));
-    int n = n_threads ? n_threads : pl_topology_cores(topology);
-    int *cpus = calloc((size_t)n, sizeof *cpus);
-    pl_status status = cpus ? PL_OK : pl_fail_memory(err, (size_t)n * sizeof *cpus, "threads");
-    if (status == PL_OK) {
-        pl_topology_place(topology, n, cpus);
-        status = pl_pool_create(n, no_pin ? NULL : cpus, out, err);
-    }
-    free(cpus);
-    pl_topology_close(topology);
-    return status;
-}
-
 pl_status pl_bandwidth_read(int n_threads, bool no_pin, double *bytes_per_s, pl_error *err)
 {
     pl_pool *pool;
     const size_t bytes = (size_t)BLOCKS * BLOCK_WORDS * sizeof(uint64_t);
-    PL_TRY(make_pool(n_threads, no_pin, &pool, err));
+    PL_TRY(pl_topology_pool(n_threads, !no_pin, &pool, err));
     reading r = {.words = aligned_alloc(HUGE_PAGE, bytes), .sums = calloc(BLOCKS, sizeof *r.sums)};
     pl_status status = r.words && r.sums ? PL_OK : pl_fail_memory(err, bytes, "measuring memory bandwidth");
     if (status == PL_OK)

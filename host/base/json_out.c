@@ -223,6 +223,51 @@ void pl_json_null(pl_json *json)
     put_value(json, "null");
 }
 
+/* ---- with their keys ---------------------------------------------------------------------------- */
+
+void pl_json_key_object(pl_json *json, const char *key)
+{
+    pl_json_key(json, key);
+    pl_json_begin_object(json);
+}
+
+void pl_json_key_array(pl_json *json, const char *key)
+{
+    pl_json_key(json, key);
+    pl_json_begin_array(json);
+}
+
+void pl_json_put_string(pl_json *json, const char *key, const char *value)
+{
+    pl_json_key(json, key);
+    pl_json_string(json, value);
+}
+
+void pl_json_put_int(pl_json *json, const char *key, int64_t value)
+{
+    pl_json_key(json, key);
+    pl_json_int(json, value);
+}
+
+void pl_json_put_size(pl_json *json, const char *key, size_t value)
+{
+    pl_json_put_int(json, key, (int64_t)value);
+}
+
+void pl_json_put_double(pl_json *json, const char *key, double value)
+{
+    pl_json_key(json, key);
+    pl_json_double(json, value);
+}
+
+void pl_json_put_bool(pl_json *json, const char *key, bool value)
+{
+    pl_json_key(json, key);
+    pl_json_bool(json, value);
+}
+
+/* ---- documents ---------------------------------------------------------------------------------- */
+
 void pl_json_newline(pl_json *json)
 {
     assert(json->depth == 0);

@@ -2,8 +2,8 @@
  *
  *     pl_json json = pl_json_to_buffer();
  *     pl_json_begin_object(&json);
- *     pl_json_key(&json, "ids");
- *     pl_json_begin_array(&json);
+ *     pl_json_put_string(&json, "type", "BPE");
+ *     pl_json_key_array(&json, "ids");
  *     pl_json_int(&json, 2);
  *     pl_json_end_array(&json);
  *     pl_json_end_object(&json);
@@ -44,6 +44,15 @@ void pl_json_double(pl_json *json, double value); /* the shortest text that read
 void pl_json_float(pl_json *json, float value);   /* the same, read back as a float */
 void pl_json_bool(pl_json *json, bool value);
 void pl_json_null(pl_json *json);
+
+/* A key and its value, or the beginning of that. */
+void pl_json_key_object(pl_json *json, const char *key);
+void pl_json_key_array(pl_json *json, const char *key);
+void pl_json_put_string(pl_json *json, const char *key, const char *value);
+void pl_json_put_int(pl_json *json, const char *key, int64_t value);
+void pl_json_put_size(pl_json *json, const char *key, size_t value);
+void pl_json_put_double(pl_json *json, const char *key, double value);
+void pl_json_put_bool(pl_json *json, const char *key, bool value);
 
 /* Ends a line between documents ("JSON lines"). */
 void pl_json_newline(pl_json *json);

@@ -172,3 +172,9 @@ void pl_outfile_abort(pl_outfile *out)
     free(out->path);
     *out = (pl_outfile){0};
 }
+
+bool pl_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}

@@ -33,6 +33,9 @@ pl_status pl_outfile_reserve(const pl_outfile *out, uint64_t bytes, pl_error *er
  * write since opening) what was at `path` before is still there. */
 pl_status pl_outfile_commit(pl_outfile *out, pl_error *err);
 
+/* Whether both paths lead to one file or folder that is there. */
+bool pl_same_file(const char *a, const char *b);
+
 /* Removes what was written. For cleaning up: does nothing after commit. */
 void pl_outfile_abort(pl_outfile *out);
 

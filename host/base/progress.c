@@ -87,6 +87,13 @@ void pl_progress_update(pl_progress *progress, double done)
     progress->drawn = now;
 }
 
+void pl_progress_show(void *progress, const char *what, double fraction)
+{
+    pl_progress *line = progress;
+    (void)what;
+    pl_progress_update(line, fraction * line->total);
+}
+
 void pl_progress_finish(pl_progress *progress)
 {
     if (progress->on && progress->drawn > 0)

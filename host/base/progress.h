@@ -17,6 +17,9 @@ typedef struct pl_progress {
 void pl_progress_start(pl_progress *progress, const char *label, const char *unit, double total, bool wanted);
 void pl_progress_update(pl_progress *progress, double done);
 
+/* The same as a pl_progress_fn, whose user is the pl_progress. */
+void pl_progress_show(void *progress, const char *what, double fraction);
+
 /* Removes the line. */
 void pl_progress_finish(pl_progress *progress);
 

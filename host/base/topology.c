@@ -168,3 +168,18 @@ void pl_topology_place(const pl_topology *topology, int n, int *cpus)
     for (int i = 0; i < n; i++)
         cpus[i] = topology->order[i % topology->n_processors];
 }
+
+pl_status pl_topology_pool(int n_threads, bool pinned, pl_pool **out, pl_error *err)
+{
+    pl_topology *topology;
+    PL_TRY(pl_topology_open(NULL, &topology, err));
+    int n = n_threads ? n_threads : pl_topology_cores(topology);
+    int *cpus = pinned ? calloc((size_t)n, sizeof *cpus) : NULL;
+    if (cpus)
+        pl_topology_place(topology, n, cpus);
+    pl_topology_close(topology);
+    pl_status status = pinned && !cpus ? pl_fail_memory(err, (size_t)n * sizeof *cpus, "threads")
+                                       : pl_pool_create(n, cpus, out, err);
+    free(cpus);
+    return status;
+}

@@ -3,7 +3,7 @@
 #ifndef PL_BASE_TOPOLOGY_H
 #define PL_BASE_TOPOLOGY_H
 
-#include "host/base/status.h"
+#include "host/base/threads.h"
 
 typedef struct pl_topology pl_topology;
 
@@ -22,5 +22,9 @@ size_t pl_topology_memory_bytes(const pl_topology *topology);
  * before efficient ones, cores of one NUMA node together, second hardware threads only when the cores
  * are used up; wraps around when n exceeds the processors. */
 void pl_topology_place(const pl_topology *topology, int n, int *cpus);
+
+/* A pool on this machine. n_threads: 0 for one a physical core; pinned: each thread on the processor that
+ * pl_topology_place() gives it. */
+pl_status pl_topology_pool(int n_threads, bool pinned, pl_pool **out, pl_error *err);
 
 #endif

@@ -432,3 +432,12 @@ void pl_export_free(pl_export *e)
     if (e)
         pl_arena_free(e->arena);
 }
+
+int64_t pl_export_bytes(const pl_export *e)
+{
+    int64_t bytes = 0;
+    for (size_t i = 0; i < e->n; i++)
+        if (pl_dtype_describe((int)e->tensors[i].type))
+            bytes += e->tensors[i].n_rows * (int64_t)pl_dtype_bytes(e->tensors[i].type, e->tensors[i].n_cols);
+    return bytes;
+}

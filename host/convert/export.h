@@ -45,6 +45,9 @@ pl_status pl_export_plan(const pl_checkpoint *source, const pl_path *path, pl_ch
                          pl_error *err);
 void pl_export_free(pl_export *e);
 
+/* Of the tensors' data in the file, but for types that we do not know. */
+int64_t pl_export_bytes(const pl_export *e);
+
 /* out[0 .. n * n_cols) = values of the file's rows [row, row + n). Any thread. */
 void pl_export_read(const pl_export_tensor *t, int64_t row, int64_t n, float *out);
 

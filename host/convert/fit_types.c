@@ -12,7 +12,9 @@
 #define SAMPLE_ROWS 64
 #define SAMPLE_VALUES (1 << 18)
 #define SAMPLE_ROWS_LEAST 8
-#define HOST_BYTE 0.125   /* what a byte of the host's memory is worth, where one of the card's is 1 */
+/* What a byte of the host's memory is worth, where one of the card's is 1: there is several times more of it, and of the
+ * table a token reads a row. */
+#define HOST_BYTE (1.0 / 32)
 #define TENSORS_A_ROUND 8 /* a thread, between looks at `cancelled` */
 
 typedef struct fit {
@@ -112,12 +114,15 @@ static pl_status add_item(fit *f, size_t i, pl_error *err)
     const pl_export_tensor *t = &f->e->tensors[i];
     int third = pl_third_of(&f->e->config, t->layer);
     double value = f->params->sensitivity->value[t->role][third];
+    pl_fit_item *item = &f->items[f->n];
+    set_candidates(item, t, f->units[i]);
+    if (item->n == 1)
+        value = 0; /* nothing to choose, and so nothing that could have been measured */
     if (!(value >= 0))
         return pl_fail(err, PL_ERR_ARGUMENT, "the sensitivities say nothing of roles.%s[%d], which %s needs",
                        pl_weight_table[t->role].label, third, t->name);
     f->tensor[f->n] = i;
     f->share[f->n] = value / group_size(f->e, t);
-    set_candidates(&f->items[f->n], t, f->units[i]);
     f->taken[i] = true;
     f->n++;
     return PL_OK;

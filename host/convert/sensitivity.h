@@ -17,7 +17,7 @@ typedef struct pl_sensitivity {
     double value[PL_ROLES][PL_THIRDS]; /* of roles of the whole model [0] alone; NAN: not measured; never negative */
 } pl_sensitivity;
 
-/* What fits without measurements on the model itself. */
+/* What serves without measurements on the model itself: relative values only, a loss in nats does not follow from it. */
 const pl_sensitivity *pl_sensitivity_default(void);
 
 /* The third that a layer belongs to; 0 for layer -1, of the whole model. */

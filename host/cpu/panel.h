@@ -73,7 +73,7 @@ static inline pl_panel_type pl_panel_describe(pl_dtype type)
     case PL_F16:
     case PL_BF16: break;
     }
-    return (pl_panel_type){0};
+    return (pl_panel_type){PL_PANEL_OFFSET, 0, 0, 0, NULL};
 }
 
 static inline int pl_has_halves(pl_panel_kind kind)

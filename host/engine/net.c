@@ -119,7 +119,8 @@ static pl_status load_matrix(loader *l, const matrix *m)
     size_t bytes = net->backend->weight_bytes(net->backend, m->from);
     if (bytes == 0) /* what is packed is checked as it is read */
         PL_TRY(check_finite(net->backend, m->from, l->err));
-    pl_status status = net->backend->weight_load(net->backend, m->from, (char *)net->packed + l->used, m->to, l->err);
+    void *place = bytes ? (char *)net->packed + l->used : NULL;
+    pl_status status = net->backend->weight_load(net->backend, m->from, place, m->to, l->err);
     if (status == PL_ERR_FORMAT) /* tells the column too */
         PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
     PL_TRY(status);

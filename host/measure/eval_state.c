@@ -96,14 +96,13 @@ static const struct {
 
 static void write_sums(pl_json *json, const pl_quality *q)
 {
-    pl_json_begin_object(json);
+    pl_json_key_object(json, "sums");
     for (size_t i = 0; i < N_SUMS; i++) {
         const char *field = (const char *)q + sums[i].offset;
-        pl_json_key(json, sums[i].name);
         if (sums[i].whole)
-            pl_json_int(json, *(const int64_t *)(const void *)field);
+            pl_json_put_int(json, sums[i].name, *(const int64_t *)(const void *)field);
         else
-            pl_json_double(json, *(const double *)(const void *)field);
+            pl_json_put_double(json, sums[i].name, *(const double *)(const void *)field);
     }
     pl_json_end_object(json);
 }
@@ -131,18 +130,6 @@ static void format_fingerprint(const pl_passages *passages, char out[FINGERPRINT
     snprintf(out, FINGERPRINT_BYTES, "%016" PRIx64, passages->fingerprint);
 }
 
-static void put_int(pl_json *json, const char *key, int64_t value)
-{
-    pl_json_key(json, key);
-    pl_json_int(json, value);
-}
-
-static void put_string(pl_json *json, const char *key, const char *value)
-{
-    pl_json_key(json, key);
-    pl_json_string(json, value);
-}
-
 static void put_input(pl_json *json, const char *key, const pl_eval_input *input)
 {
     pl_json_key(json, key);
@@ -151,9 +138,9 @@ static void put_input(pl_json *json, const char *key, const pl_eval_input *input
         return;
     }
     pl_json_begin_object(json);
-    put_string(json, "file", input->file);
-    put_int(json, "bytes", input->bytes);
-    put_int(json, "modified", input->modified);
+    pl_json_put_string(json, "file", input->file);
+    pl_json_put_int(json, "bytes", input->bytes);
+    pl_json_put_int(json, "modified", input->modified);
     pl_json_end_object(json);
 }
 
@@ -161,9 +148,8 @@ static void write_result(pl_json *json, const pl_eval_result *r)
 {
     pl_json_begin_object(json);
     put_input(json, "model", r->model);
-    put_string(json, "path", r->path);
-    put_int(json, "pieces", r->done);
-    pl_json_key(json, "sums");
+    pl_json_put_string(json, "path", r->path);
+    pl_json_put_int(json, "pieces", r->done);
     write_sums(json, &r->sums);
     pl_json_end_object(json);
 }
@@ -173,13 +159,12 @@ static void write_state(pl_json *json, const pl_eval_state *state)
     char text[FINGERPRINT_BYTES];
     format_fingerprint(state->passages, text);
     pl_json_begin_object(json);
-    put_int(json, "pleiad_eval", VERSION);
-    put_string(json, "text", text);
-    put_int(json, "length", state->passages->length);
-    put_int(json, "pieces", state->passages->n);
+    pl_json_put_int(json, "pleiad_eval", VERSION);
+    pl_json_put_string(json, "text", text);
+    pl_json_put_int(json, "length", state->passages->length);
+    pl_json_put_int(json, "pieces", state->passages->n);
     put_input(json, "reference", state->reference);
-    pl_json_key(json, "results");
-    pl_json_begin_array(json);
+    pl_json_key_array(json, "results");
     for (size_t i = 0; i < state->n; i++)
         write_result(json, &state->results[i]);
     pl_json_end_array(json);
@@ -193,12 +178,7 @@ pl_status pl_eval_state_save(const char *file, const pl_eval_state *state, pl_er
     PL_TRY(pl_outfile_open(file, &out, err));
     pl_json json = pl_json_to_file(out.file);
     write_state(&json, state);
-    pl_status status = pl_json_flush(&json, file, err);
-    if (status != PL_OK)
-        pl_outfile_abort(&out);
-    else
-        status = pl_outfile_commit(&out, err);
-    return status;
+    return pl_outfile_commit(&out, err);
 }
 
 /* ---- reading -------------------------------------------------------------------------------------- */

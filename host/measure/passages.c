@@ -4,27 +4,14 @@
 #include <string.h>
 
 #include "host/base/status.h"
-
-/* FNV-1a over the ids and their shape: the same on every machine. */
-static uint64_t mix(uint64_t hash, uint32_t value)
-{
-    for (int byte = 0; byte < 4; byte++) {
-        hash ^= value >> (8 * byte) & 0xff;
-        hash *= UINT64_C(1099511628211);
-    }
-    return hash;
-}
+#include "host/model/fingerprint.h"
 
 static uint64_t fingerprint(const pl_passages *p)
 {
-    uint64_t hash = UINT64_C(14695981039346656037);
+    int32_t shape[2] = {p->n, p->length};
     size_t n = (size_t)p->n * (size_t)p->length;
-    hash = mix(mix(hash, (uint32_t)p->n), (uint32_t)p->length);
-    for (size_t i = 0; i < n; i++)
-        hash = mix(hash, (uint32_t)p->ids[i]);
-    for (size_t i = 0; p->scored && i < n; i++)
-        hash = mix(hash, p->scored[i]);
-    return hash;
+    uint64_t hash = pl_fingerprint(pl_fingerprint(0, shape, sizeof shape), p->ids, n * sizeof *p->ids);
+    return p->scored ? pl_fingerprint(hash, p->scored, n * sizeof *p->scored) : hash;
 }
 
 static pl_status cut(const pl_model *model, const char *text, size_t n_bytes, unsigned flags, int32_t length,

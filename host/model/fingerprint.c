@@ -5,7 +5,7 @@
 
 #define SAMPLE_BYTES 1024
 
-static uint64_t mix(uint64_t hash, const void *data, size_t n)
+uint64_t pl_fingerprint(uint64_t hash, const void *data, size_t n)
 {
     return XXH3_64bits_withSeed(data, n, hash);
 }
@@ -13,12 +13,12 @@ static uint64_t mix(uint64_t hash, const void *data, size_t n)
 static uint64_t mix_tensor(uint64_t hash, const pl_tensor *t)
 {
     int64_t shape[3] = {t->rows, t->cols, t->type};
-    hash = mix(mix(hash, t->name, strlen(t->name)), shape, sizeof shape);
+    hash = pl_fingerprint(pl_fingerprint(hash, t->name, strlen(t->name)), shape, sizeof shape);
     if (!t->data)
         return hash;
     size_t bytes = (size_t)t->rows * pl_tensor_row_bytes(t), n = bytes < SAMPLE_BYTES ? bytes : SAMPLE_BYTES;
     const unsigned char *data = t->data;
-    return mix(mix(hash, data, n), data + bytes - n, n);
+    return pl_fingerprint(pl_fingerprint(hash, data, n), data + bytes - n, n);
 }
 
 uint64_t pl_checkpoint_fingerprint(const pl_checkpoint *checkpoint)

@@ -42,8 +42,7 @@ void pl_safetensors_writer_free(pl_safetensors_writer *w)
 
 static void put_numbers(pl_json *json, const char *key, const int64_t *numbers, int n)
 {
-    pl_json_key(json, key);
-    pl_json_begin_array(json);
+    pl_json_key_array(json, key);
     for (int i = 0; i < n; i++)
         pl_json_int(json, numbers[i]);
     pl_json_end_array(json);
@@ -60,10 +59,8 @@ void pl_safetensors_declare(pl_safetensors_writer *w, const char *name, const ch
         pl_fail(&w->trouble, PL_ERR_ARGUMENT, "tensor %s: shape overflows", name);
         return;
     }
-    pl_json_key(json, name);
-    pl_json_begin_object(json);
-    pl_json_key(json, "dtype");
-    pl_json_string(json, dtype);
+    pl_json_key_object(json, name);
+    pl_json_put_string(json, "dtype", dtype);
     put_numbers(json, "shape", dims, n_dims);
     put_numbers(json, "data_offsets", (const int64_t[]){(int64_t)w->bytes, (int64_t)end}, 2);
     pl_json_end_object(json);
@@ -114,10 +111,8 @@ pl_status pl_safetensors_writer_begin(pl_safetensors_writer *w, const char *path
         return pl_fail(err, status, "%s: %s", path, w->trouble.message);
     PL_TRY(check_names(w, err));
     if (format) {
-        pl_json_key(&w->tensors, "__metadata__");
-        pl_json_begin_object(&w->tensors);
-        pl_json_key(&w->tensors, "format");
-        pl_json_string(&w->tensors, format);
+        pl_json_key_object(&w->tensors, "__metadata__");
+        pl_json_put_string(&w->tensors, "format", format);
         pl_json_end_object(&w->tensors);
     }
     pl_json_end_object(&w->tensors);

@@ -519,7 +519,13 @@ out 'F16'
 works quantize "$model" "$work/no" --type q4 --dry-run --json
 out '"file":null'
 works quantize "$model" "$work/no" --fit 1GB --dry-run
+seq 1 200 >"$work/text"
+works sensitivity -m "$model" -f "$work/text" -c 16 --chunks 2 --quiet -o "$work/sensitivity.json"
+works quantize "$model" "$work/no" --fit 1GB --sensitivity "$work/sensitivity.json" --dry-run
 out 'Predicted divergence'
+expect 2 'goes with --fit and types q3 to q6' quantize "$model" "$work/no" --type q8_0 --sensitivity "$work/sensitivity.json"
+expect 2 "path 'nonsense'" sensitivity -m "$model" -f "$work/text" -c 16 --path nonsense -o "$work/no"
+expect 2 'too few for a piece' sensitivity -m "$model" -f "$work/text" -o "$work/no" -c 2000
 expect 2 'are too few: weights take at least' quantize "$model" "$work/no" --fit 1MB
 expect 2 'leave out --type' quantize "$model" "$work/no" --fit 1GB --type q4
 expect 2 "type 'q4_m'.*did you mean" quantize "$model" "$work/no" --type q4_m

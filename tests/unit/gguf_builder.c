@@ -271,6 +271,15 @@ unsigned char *gguf_builder_bytes(const gguf_builder *b, size_t *n)
     return out.data;
 }
 
+const char *gguf_builder_write(const gguf_builder *b, scratch *s, const char *name)
+{
+    size_t n;
+    unsigned char *data = gguf_builder_bytes(b, &n);
+    const char *path = scratch_write(s, name, data, n);
+    free(data);
+    return path;
+}
+
 bool gguf_builder_write_hollow(const gguf_builder *b, const char *path)
 {
     bytes out = header(b);

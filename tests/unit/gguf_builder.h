@@ -8,6 +8,7 @@
 
 #include "host/model/gguf.h"
 #include "quant/blocks.h"
+#include "tests/unit/scratch.h"
 
 typedef struct built_key {
     char name[80];
@@ -69,6 +70,10 @@ bool gguf_builder_write_hollow(const gguf_builder *b, const char *path);
 /* The file as it stands, malloc'ed. Data of tensors whose place was changed goes where their offset says as
  * far as that is possible. */
 unsigned char *gguf_builder_bytes(const gguf_builder *b, size_t *n);
+
+/* Writes these bytes into the folder; returns the path. */
+const char *gguf_builder_write(const gguf_builder *b, scratch *s, const char *name);
+
 size_t gguf_builder_header_bytes(const gguf_builder *b);
 
 /* A Gemma 3n of 4 layers (2 own K/V; local, global, local, global), hidden 32, 2 heads and 1 K/V head of 16,

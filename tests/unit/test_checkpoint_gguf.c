@@ -26,15 +26,6 @@ static void teardown(void)
 
 TestSuite(checkpoint_gguf, .init = setup, .fini = teardown);
 
-static const char *write_as(const gguf_builder *builder, const char *name)
-{
-    size_t n;
-    unsigned char *data = gguf_builder_bytes(builder, &n);
-    const char *path = scratch_write(&s, name, data, n);
-    free(data);
-    return path;
-}
-
 static pl_status open_path(const char *path)
 {
     pl_checkpoint_close(checkpoint);
@@ -46,7 +37,7 @@ static pl_status open_path(const char *path)
 static pl_status open_built(void)
 {
     gguf_builder_place(&b);
-    return open_path(write_as(&b, "model.gguf"));
+    return open_path(gguf_builder_write(&b, &s, "model.gguf"));
 }
 
 static void accepts(void)
@@ -490,7 +481,7 @@ Test(checkpoint_gguf, files_that_are_no_models)
     expect_failure(open_path(PL_TEST_DATA "/golden/text/e4b/model.safetensors"), PL_ERR_UNSUPPORTED, &err,
                    WORDS("safetensors", "folder"));
     expect_failure(open_path("/dev/null"), PL_ERR_IO, &err, WORDS("/dev/null"));
-    const char *path = write_as(&b, "locked.gguf");
+    const char *path = gguf_builder_write(&b, &s, "locked.gguf");
     chmod(path, 0);
     if (access(path, R_OK) != 0)
         expect_failure(open_path(path), PL_ERR_IO, &err, WORDS("locked.gguf", "denied"));
@@ -553,28 +544,29 @@ Test(checkpoint_gguf, split_files)
 {
     gguf_builder b2;
     split(&b2, 20);
-    const char *second = write_as(&b2, "m-00002-of-00002.gguf");
+    const char *second = gguf_builder_write(&b2, &s, "m-00002-of-00002.gguf");
     expect_failure(open_path(second), PL_ERR_ARGUMENT, &err, WORDS("part 2 of 2", "first part"));
-    const char *first = write_as(&b, "m-00001-of-00002.gguf");
+    const char *first = gguf_builder_write(&b, &s, "m-00001-of-00002.gguf");
     cr_assert_eq(open_path(first), PL_OK, "%s", err.message);
     cr_assert(views(&weights()->altup_proj[2], "altup_proj.weight", 2 * 32 * 32 * 2));
     cr_assert_eq(checkpoint->n_files, 2);
     const built_tensor *t = gguf_builder_find(&b2, "blk.3.ffn_up.weight");
     cr_assert_eq(memcmp(weights()->layer[3].up.data, t->data, t->n), 0);
     pl_checkpoint_drop(checkpoint, &weights()->layer[3].up);
-    expect_failure(open_path(write_as(&b, "odd-name.gguf")), PL_ERR_FORMAT, &err,
+    expect_failure(open_path(gguf_builder_write(&b, &s, "odd-name.gguf")), PL_ERR_FORMAT, &err,
                    WORDS("must end in -00001-of-00002.gguf"));
     gguf_builder_u32(&b, "split.tensors.count", 7);
-    expect_failure(open_path(write_as(&b, "m-00001-of-00002.gguf")), PL_ERR_FORMAT, &err, WORDS("split.tensors.count"));
+    expect_failure(open_path(gguf_builder_write(&b, &s, "m-00001-of-00002.gguf")), PL_ERR_FORMAT, &err,
+                   WORDS("split.tensors.count"));
     gguf_builder_drop_key(&b, "split.tensors.count");
     gguf_builder_tensor(&b2, "output_norm.weight", PL_F32, 1, 32, 1, 1);
     gguf_builder_place(&b2);
-    write_as(&b2, "m-00002-of-00002.gguf");
-    expect_failure(open_path(write_as(&b, "m-00001-of-00002.gguf")), PL_ERR_FORMAT, &err,
+    gguf_builder_write(&b2, &s, "m-00002-of-00002.gguf");
+    expect_failure(open_path(gguf_builder_write(&b, &s, "m-00001-of-00002.gguf")), PL_ERR_FORMAT, &err,
                    WORDS("output_norm.weight is both in", "m-00001-of-00002.gguf", "m-00002-of-00002.gguf"));
     gguf_builder_u32(&b2, "split.no", 3);
-    second = write_as(&b2, "m-00002-of-00002.gguf");
-    first = write_as(&b, "m-00001-of-00002.gguf");
+    second = gguf_builder_write(&b2, &s, "m-00002-of-00002.gguf");
+    first = gguf_builder_write(&b, &s, "m-00001-of-00002.gguf");
     expect_failure(open_path(first), PL_ERR_FORMAT, &err, WORDS("m-00002-of-00002.gguf", "split.no is 3"));
     remove(second);
     expect_failure(open_path(first), PL_ERR_IO, &err, WORDS("m-00002-of-00002.gguf", "No such file"));

@@ -6,6 +6,7 @@
 
 #include "host/base/cpu.h"
 #include "quant/encode.h"
+#include "tests/unit/encoded.h"
 
 static const pl_dtype types[] = {PL_F32,  PL_F16,  PL_BF16,   PL_Q4_0,   PL_Q4_1,  PL_Q5_0,
                                  PL_Q5_1, PL_Q8_0, PL_IQ4_NL, PL_IQ4_XS, PL_MXFP4, PL_NVFP4};
@@ -63,23 +64,6 @@ static void fill_weights(float *w, int n)
 static const pl_encoder *fastest(void)
 {
     return pl_encoder_select(pl_cpu_features(PL_CPU_ALL));
-}
-
-static void encode_decode(pl_dtype type, const float *x, const float *w, float *y, int n)
-{
-    unsigned char *blocks = malloc(pl_dtype_bytes(type, n));
-    cr_assert_not_null(blocks);
-    fastest()->encode(type, x, w, blocks, n);
-    pl_decode(type, blocks, y, n);
-    free(blocks);
-}
-
-static double error_of(const float *x, const float *y, const float *w, int n)
-{
-    double sum = 0;
-    for (int i = 0; i < n; i++)
-        sum += (w ? (double)w[i] : 1.0) * ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-    return sum;
 }
 
 static const char *name_of(pl_dtype type)
@@ -186,7 +170,7 @@ Test(encode, what_a_block_can_hold_comes_back)
             fill_block(types[t], block, &state);
             fill_weights(w, 256);
             pl_decode(types[t], block, x, info->block_elems);
-            encode_decode(types[t], x, round % 2 ? w : NULL, y, info->block_elems);
+            encode_decode(fastest()->encode, types[t], x, round % 2 ? w : NULL, y, info->block_elems);
             for (int i = 0; i < info->block_elems; i++)
                 cr_assert_eq(x[i], y[i], "%s: value %d of block %d is %g, expected %g", info->name, i, round,
                              (double)y[i], (double)x[i]);
@@ -271,7 +255,7 @@ static void check_against_plain(pl_dtype type, int kind, const float *w)
     static float x[N], y[N], plain[N];
     int n = group_of(type);
     fill(kind, x, N);
-    encode_decode(type, x, w, y, N);
+    encode_decode(fastest()->encode, type, x, w, y, N);
     for (int i = 0; i < N; i += n) {
         plain_group(type, x + i, plain + i, n);
         double mine = error_of(x + i, y + i, w ? w + i : NULL, n),
@@ -303,8 +287,8 @@ Test(encode, weights_count)
     for (int i = 0; i < N; i++)
         w[i] = i % 16 == i / 16 % 16 ? 1e6f : 1;
     for (size_t t = FIRST_BLOCK_TYPE; t < N_TYPES; t++) {
-        encode_decode(types[t], x, w, y, N);
-        encode_decode(types[t], x, NULL, unweighted, N);
+        encode_decode(fastest()->encode, types[t], x, w, y, N);
+        encode_decode(fastest()->encode, types[t], x, NULL, unweighted, N);
         double error = error_of(x, y, w, N), without = error_of(x, unweighted, w, N);
         /* MXFP4 has powers of two to choose from, NVFP4 a few scales, IQ4_XS steps of one; Q8_0 is good already. */
         double most = types[t] == PL_MXFP4 ? 0.95 : types[t] == PL_NVFP4 || types[t] == PL_IQ4_XS ? 0.4 : 0.1;
@@ -323,7 +307,7 @@ Test(encode, one_heavy_value_is_kept)
         for (int heavy = 0; heavy < 32; heavy++) {
             for (int i = 0; i < 32; i++)
                 w[i] = i == heavy ? 1e6f : 1;
-            encode_decode(exact[t], x, w, y, 32);
+            encode_decode(fastest()->encode, exact[t], x, w, y, 32);
             cr_assert_lt(fabsf(x[heavy] - y[heavy]), 0.0001f, "%s: %g became %g", name_of(exact[t]), (double)x[heavy],
                          (double)y[heavy]);
         }
@@ -339,7 +323,7 @@ Test(encode, what_has_no_weight_may_be_anything)
                 w[i] = i % 7 != 0;
             for (int i = 0; i < N; i += 7)
                 x[i] = others ? (i % 2 ? FLT_MAX : -FLT_MAX) : 0;
-            encode_decode(types[t], x, w, y, N);
+            encode_decode(fastest()->encode, types[t], x, w, y, N);
             double error = error_of(x, y, w, N), energy = error_of(x, (float[N]){0}, w, N);
             cr_assert_lt(error, 0.02 * energy, "%s: %g of %g", name_of(types[t]), error, energy);
         }
@@ -388,13 +372,13 @@ Test(encode, extremes_stay_finite)
             fill_extreme(kind, x, N);
             for (int weights = -1; weights < 4; weights++) {
                 fill_extreme_weights(weights, w, N);
-                encode_decode(types[t], x, weights < 0 ? NULL : w, y, N);
+                encode_decode(fastest()->encode, types[t], x, weights < 0 ? NULL : w, y, N);
                 for (int i = 0; i < N; i++)
                     cr_assert(isfinite(y[i]) && (kind != ZEROS || y[i] == 0),
                               "%s, extreme %d, weights %d: value %d is %g", name_of(types[t]), kind, weights, i,
                               (double)y[i]);
             }
-            encode_decode(types[t], x, NULL, y, N);
+            encode_decode(fastest()->encode, types[t], x, NULL, y, N);
             cr_assert_leq(error_of(x, y, NULL, N), 1.000001 * error_of(x, (float[N]){0}, NULL, N), "%s, extreme %d",
                           name_of(types[t]), kind);
         }
@@ -418,7 +402,7 @@ Test(encode, constants_are_held)
     for (size_t t = FIRST_BLOCK_TYPE; t < N_TYPES; t++) {
         for (int i = 0; i < 256; i++)
             x[i] = 0.37f;
-        encode_decode(types[t], x, NULL, y, 256);
+        encode_decode(fastest()->encode, types[t], x, NULL, y, 256);
         for (int i = 0; i < 256; i++)
             cr_assert_float_eq(y[i], 0.37f, types[t] == PL_MXFP4 ? 0.05f : 0.005f, "%s", name_of(types[t]));
     }

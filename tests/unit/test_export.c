@@ -4,6 +4,7 @@
 #include "host/convert/export.h"
 #include "tests/unit/fail_alloc.h"
 #include "tests/unit/gguf_builder.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 #define E4B PL_TEST_DATA "/golden/text/e4b"
@@ -33,36 +34,20 @@ static void teardown(void)
 
 TestSuite(export, .init = setup, .fini = teardown);
 
-static void open_path(const char *path)
-{
-    cr_assert_eq(pl_checkpoint_open(path, &checkpoint, &err), PL_OK, "%s", err.message);
-}
-
 static void open_tiny(void)
 {
-    size_t n;
     gguf_builder_place(&b);
-    unsigned char *data = gguf_builder_bytes(&b, &n);
-    open_path(scratch_write(&s, "tiny.gguf", data, n));
-    free(data);
-}
-
-static pl_status make_plan(const char *spec, pl_checkpoint_format format)
-{
-    pl_path path;
-    if (spec)
-        cr_assert_eq(pl_path_parse(checkpoint, spec, &path, &err), PL_OK, "%s", err.message);
-    return pl_export_plan(checkpoint, spec ? &path : NULL, format, &plan, &err);
+    checkpoint = must_open(gguf_builder_write(&b, &s, "tiny.gguf"));
 }
 
 static void plan_gguf(const char *spec)
 {
-    cr_assert_eq(make_plan(spec, PL_CHECKPOINT_GGUF), PL_OK, "%s", err.message);
+    plan = must_plan(checkpoint, spec, PL_CHECKPOINT_GGUF);
 }
 
 static void plan_hf(const char *spec)
 {
-    cr_assert_eq(make_plan(spec, PL_CHECKPOINT_HF), PL_OK, "%s", err.message);
+    plan = must_plan(checkpoint, spec, PL_CHECKPOINT_HF);
 }
 
 static const pl_export_tensor *find(const char *name)
@@ -255,7 +240,7 @@ Test(export, types_that_cannot_be_written_are_told)
 {
     gguf_builder_tensor(&b, "extra.weight", 26, 1, 4, 1, 1);
     open_tiny();
-    expect_failure(make_plan(NULL, PL_CHECKPOINT_GGUF), PL_ERR_UNSUPPORTED, &err,
+    expect_failure(pl_export_plan(checkpoint, NULL, PL_CHECKPOINT_GGUF, &plan, &err), PL_ERR_UNSUPPORTED, &err,
                    WORDS("tiny.gguf", "extra.weight", "I32"));
 }
 
@@ -334,14 +319,15 @@ Test(export, a_whole_file_keeps_its_paths_and_a_slice_has_none)
 Test(export, gguf_is_not_written_as_a_folder)
 {
     open_tiny();
-    expect_failure(make_plan(NULL, PL_CHECKPOINT_HF), PL_ERR_UNSUPPORTED, &err, WORDS("tiny.gguf", "GGUF"));
+    expect_failure(pl_export_plan(checkpoint, NULL, PL_CHECKPOINT_HF, &plan, &err), PL_ERR_UNSUPPORTED, &err,
+                   WORDS("tiny.gguf", "GGUF"));
 }
 
 /* ---- from Hugging Face folders ------------------------------------------------------------------- */
 
 Test(export, a_folder_as_gguf_has_what_llama_cpp_wants)
 {
-    open_path(E4B);
+    checkpoint = must_open(E4B);
     plan_gguf(NULL);
     const pl_config *c = &plan->config;
     cr_assert_eq(plan->n, 7 + 24 * (size_t)c->n_layers);
@@ -377,10 +363,9 @@ Test(export, a_folder_as_gguf_has_what_llama_cpp_wants)
 /* The slice that the reference made, byte for byte. */
 Test(export, a_slice_of_a_folder_is_the_references)
 {
-    pl_checkpoint *reference = NULL;
-    open_path(E4B);
+    checkpoint = must_open(E4B);
     plan_hf(E2B_OF_E4B);
-    cr_assert_eq(pl_checkpoint_open(E2B, &reference, &err), PL_OK, "%s", err.message);
+    pl_checkpoint *reference = must_open(E2B);
     const pl_tensor_list *entries = pl_checkpoint_entries(reference);
     cr_assert_eq(plan->n, entries->n);
     for (size_t i = 0; i < plan->n; i++) {
@@ -421,7 +406,7 @@ static pl_status plan_and_free(void *ctx, pl_error *e)
 Test(export, every_allocation_may_fail)
 {
     static pl_path path;
-    open_path(E4B);
+    checkpoint = must_open(E4B);
     cr_assert_eq(pl_path_parse(checkpoint, E2B_OF_E4B, &path, &err), PL_OK);
     cr_assert_geq(fail_alloc_each(plan_and_free, &path), 3);
 }

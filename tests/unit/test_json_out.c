@@ -46,6 +46,25 @@ Test(json_out, structure)
     gives(&json, "{\"a\":[1,{},[],true],\"b\\n\":null,\"c\":false}\nnull");
 }
 
+Test(json_out, keys_with_values)
+{
+    pl_json json = pl_json_to_buffer();
+    pl_json_begin_object(&json);
+    pl_json_put_string(&json, "s", "x");
+    pl_json_put_string(&json, "n", NULL);
+    pl_json_put_int(&json, "i", -3);
+    pl_json_put_size(&json, "z", 7);
+    pl_json_key_array(&json, "a");
+    pl_json_int(&json, 1);
+    pl_json_end_array(&json);
+    pl_json_key_object(&json, "o");
+    pl_json_put_double(&json, "d", 0.5);
+    pl_json_end_object(&json);
+    pl_json_put_bool(&json, "b", true);
+    pl_json_end_object(&json);
+    gives(&json, "{\"s\":\"x\",\"n\":null,\"i\":-3,\"z\":7,\"a\":[1],\"o\":{\"d\":0.5},\"b\":true}");
+}
+
 Test(json_out, escapes)
 {
     string_gives("", 0, "\"\"");

@@ -5,6 +5,7 @@
 #include "host/text/tokenizer.h"
 #include "tests/unit/fail_alloc.h"
 #include "tests/unit/gguf_builder.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 #define E4B PL_TEST_DATA "/golden/text/e4b"
@@ -32,11 +33,8 @@ TestSuite(metadata, .init = setup, .fini = teardown);
 
 static void open_tiny(void)
 {
-    size_t n;
     gguf_builder_place(&b);
-    unsigned char *data = gguf_builder_bytes(&b, &n);
-    cr_assert_eq(pl_checkpoint_open(scratch_write(&s, "tiny.gguf", data, n), &source, &err), PL_OK, "%s", err.message);
-    free(data);
+    source = must_open(gguf_builder_write(&b, &s, "tiny.gguf"));
 }
 
 static void append(pl_gguf_writer *w, const pl_export_tensor *t)
@@ -56,12 +54,8 @@ static void append(pl_gguf_writer *w, const pl_export_tensor *t)
 /* Writes the path of `source` to a file and opens that as `written`. */
 static void rewrite(const char *spec)
 {
-    pl_path path;
-    pl_export *e = NULL;
+    pl_export *e = must_plan(source, spec, PL_CHECKPOINT_GGUF);
     pl_gguf_writer *w = NULL;
-    if (spec)
-        cr_assert_eq(pl_path_parse(source, spec, &path, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_export_plan(source, spec ? &path : NULL, PL_CHECKPOINT_GGUF, &e, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_gguf_writer_create(&w, &err), PL_OK);
     cr_assert_eq(pl_metadata_put(w, e, 7, &err), PL_OK, "%s", err.message);
     for (size_t i = 0; i < e->n; i++)
@@ -73,7 +67,7 @@ static void rewrite(const char *spec)
     cr_assert_eq(pl_gguf_writer_commit(w, &err), PL_OK, "%s", err.message);
     pl_gguf_writer_free(w);
     pl_export_free(e);
-    cr_assert_eq(pl_checkpoint_open(to, &written, &err), PL_OK, "%s", err.message);
+    written = must_open(to);
 }
 
 static const pl_gguf_value *find(const pl_checkpoint *checkpoint, const char *key)
@@ -155,7 +149,7 @@ Test(metadata, a_folder_becomes_the_same_model)
                                         "def help(self):\n    return 1234567890",
                                         "<unused3> \xf0\x9f\x99\x82 <h1>x</h1>"};
     pl_tokenizer *should = NULL, *is;
-    cr_assert_eq(pl_checkpoint_open(E4B, &source, &err), PL_OK, "%s", err.message);
+    source = must_open(E4B);
     rewrite(NULL);
     same_config(pl_checkpoint_config(written), pl_checkpoint_config(source));
     cr_assert_str_eq(pl_checkpoint_name(written), "e4b");
@@ -177,7 +171,7 @@ Test(metadata, a_folder_becomes_the_same_model)
 
 Test(metadata, a_folder_gets_the_converters_keys)
 {
-    cr_assert_eq(pl_checkpoint_open(E4B, &source, &err), PL_OK, "%s", err.message);
+    source = must_open(E4B);
     rewrite(NULL);
     const pl_pieces *p = pl_checkpoint_pieces(written);
     has_text("general.architecture", "gemma3n");
@@ -299,7 +293,7 @@ Test(metadata, slots_without_a_piece_are_unused)
                  "{\"eos_token\": {\"content\": \"<end_of_turn>\"}, \"added_tokens_decoder\": {"
                  "\"1\": {\"content\": \"no\"}, \"1087\": {\"content\": \"<x\xe2\x96\x81y>\"}, "
                  "\"5000\": {\"content\": \"no\"}}}");
-    cr_assert_eq(pl_checkpoint_open(s.dir, &source, &err), PL_OK, "%s", err.message);
+    source = must_open(s.dir);
     rewrite(NULL);
     const pl_pieces *p = pl_checkpoint_pieces(written);
     cr_assert_eq(p->n, 1088);
@@ -319,10 +313,9 @@ Test(metadata, slots_without_a_piece_are_unused)
 
 static pl_status put_from_scratch(void)
 {
-    pl_export *e = NULL;
+    source = must_open(s.dir);
+    pl_export *e = must_plan(source, NULL, PL_CHECKPOINT_GGUF);
     pl_gguf_writer *w = NULL;
-    cr_assert_eq(pl_checkpoint_open(s.dir, &source, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_export_plan(source, NULL, PL_CHECKPOINT_GGUF, &e, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_gguf_writer_create(&w, &err), PL_OK);
     pl_status status = pl_metadata_put(w, e, 0, &err);
     pl_gguf_writer_free(w);
@@ -376,7 +369,7 @@ static void every_allocation_may_fail(int at_least)
 {
     char path[512];
     snprintf(path, sizeof path, "%s", scratch_path(&s, "new.gguf"));
-    cr_assert_eq(pl_export_plan(source, NULL, PL_CHECKPOINT_GGUF, &planned, &err), PL_OK, "%s", err.message);
+    planned = must_plan(source, NULL, PL_CHECKPOINT_GGUF);
     cr_assert_geq(fail_alloc_each(put_and_free, path), at_least);
     pl_export_free(planned);
 }
@@ -389,6 +382,6 @@ Test(metadata, every_allocation_may_fail_with_gguf)
 
 Test(metadata, every_allocation_may_fail_with_a_folder)
 {
-    cr_assert_eq(pl_checkpoint_open(E4B, &source, &err), PL_OK, "%s", err.message);
+    source = must_open(E4B);
     every_allocation_may_fail(20);
 }

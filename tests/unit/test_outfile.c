@@ -170,6 +170,19 @@ Test(outfile, large_files_on_a_full_disk)
     pl_outfile_abort(&out);
 }
 
+Test(outfile, two_names_of_one_file)
+{
+    char other[80];
+    snprintf(other, sizeof other, "%s/link", folder);
+    cr_assert_not(pl_same_file(path, path), "not there yet");
+    FILE *f = fopen(path, "w");
+    fclose(f);
+    cr_assert(pl_same_file(path, path));
+    cr_assert_not(pl_same_file(path, other) || pl_same_file(path, folder));
+    cr_assert_eq(symlink(path, other), 0);
+    cr_assert(pl_same_file(path, other) && pl_same_file(folder, folder));
+}
+
 Test(outfile, errors_name_path_and_reason)
 {
     char missing[80];

@@ -2,6 +2,7 @@
 
 #include "host/model/path.h"
 #include "tests/unit/gguf_builder.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 static gguf_builder b;
@@ -25,23 +26,15 @@ static void teardown(void)
 
 TestSuite(path, .init = setup, .fini = teardown);
 
-static void open_path(const char *file)
-{
-    cr_assert_eq(pl_checkpoint_open(file, &checkpoint, &err), PL_OK, "%s", err.message);
-}
-
 static void open_golden(void)
 {
-    open_path(PL_TEST_DATA "/golden/text/e4b");
+    checkpoint = must_open(PL_TEST_DATA "/golden/text/e4b");
 }
 
 static void open_tiny(void)
 {
-    size_t n;
     gguf_builder_place(&b);
-    unsigned char *data = gguf_builder_bytes(&b, &n);
-    open_path(scratch_write(&s, "tiny.gguf", data, n));
-    free(data);
+    checkpoint = must_open(gguf_builder_write(&b, &s, "tiny.gguf"));
 }
 
 /* `spec` gives these widths; 0 is a layer that is skipped. */
@@ -271,7 +264,7 @@ static void open_published(shape m)
     gguf_builder_place(&b);
     const char *file = scratch_path(&s, "published.gguf");
     cr_assert(gguf_builder_write_hollow(&b, file));
-    open_path(file);
+    checkpoint = must_open(file);
     gguf_builder_free(&tiny);
 }
 

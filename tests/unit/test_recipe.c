@@ -1,6 +1,7 @@
 /* Recipes against what llama-quantize picks, and what holds for all of them. */
 #include "host/convert/recipe.h"
 #include "tests/unit/gguf_builder.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 #define DEMO PL_TEST_DATA "/../tools/demo_model/demo.gguf"
@@ -37,8 +38,8 @@ TestSuite(recipe, .init = setup, .fini = teardown);
 
 static void open_plan(const char *path)
 {
-    cr_assert_eq(pl_checkpoint_open(path, &checkpoint, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_export_plan(checkpoint, NULL, PL_CHECKPOINT_GGUF, &plan, &err), PL_OK, "%s", err.message);
+    checkpoint = must_open(path);
+    plan = must_plan(checkpoint, NULL, PL_CHECKPOINT_GGUF);
 }
 
 static pl_status apply(pl_recipe_params params)
@@ -51,18 +52,9 @@ static void works(pl_recipe_params params)
     cr_assert_eq(apply(params), PL_OK, "%s: %s", params.type, err.message);
 }
 
-static pl_export_tensor *named(const char *name)
-{
-    for (size_t i = 0; i < plan->n; i++)
-        if (strcmp(plan->tensors[i].name, name) == 0)
-            return &plan->tensors[i];
-    cr_assert_fail("no tensor %s", name);
-    return NULL;
-}
-
 static pl_dtype type_of(const char *name)
 {
-    return named(name)->type;
+    return must_find(plan, name)->type;
 }
 
 /* ---- as llama-quantize picks --------------------------------------------------------------------- */
@@ -261,8 +253,8 @@ Test(recipe, ours_keep_small_matrices_precise_and_unread_ones_small)
         cr_expect_eq(type_of("altup_proj.weight"), PL_Q8_0, "%s", ours[i]);
         cr_expect_eq(type_of("per_layer_model_proj.weight"), PL_Q8_0, "%s", ours[i]);
         cr_expect_eq(type_of("blk.11.attn_v.weight"), PL_MXFP4, "%s", ours[i]);
-        cr_expect(pl_recipe_unread(plan, named("blk.11.attn_v.weight")));
-        cr_expect_not(pl_recipe_unread(plan, named("blk.5.attn_v.weight")));
+        cr_expect(pl_recipe_unread(plan, must_find(plan, "blk.11.attn_v.weight")));
+        cr_expect_not(pl_recipe_unread(plan, must_find(plan, "blk.5.attn_v.weight")));
     }
 }
 
@@ -305,7 +297,6 @@ Test(recipe, unknown_names_get_a_suggestion)
 Test(recipe, blocks_fit_the_widths_of_nested_paths)
 {
     gguf_builder b;
-    size_t n;
     gguf_builder_tiny(&b);
     gguf_builder_u32(&b, "gemma3n.feed_forward_length", 512);
     gguf_builder_text(&b, "pleiad.path.slim", "mix:widths=384");
@@ -315,9 +306,7 @@ Test(recipe, blocks_fit_the_widths_of_nested_paths)
             gguf_builder_reshape(&b.tensors[i], 2, down ? 512 : 32, down ? 32 : 512, 1);
     }
     gguf_builder_place(&b);
-    unsigned char *data = gguf_builder_bytes(&b, &n);
-    open_plan(scratch_write(&s, "slim.gguf", data, n));
-    free(data);
+    open_plan(gguf_builder_write(&b, &s, "slim.gguf"));
     gguf_builder_free(&b);
     works((pl_recipe_params){.type = "q4_k", .pure = true});
     cr_expect_eq(type_of("blk.1.ffn_down.weight"), PL_IQ4_NL);

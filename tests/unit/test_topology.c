@@ -154,6 +154,22 @@ Test(topology, only_what_this_process_may_use)
     cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status %x", (unsigned)status);
 }
 
+Test(topology, pools)
+{
+    pl_topology *t;
+    pl_pool *pool;
+    cr_assert_eq(pl_topology_open(NULL, &t, NULL), PL_OK);
+    for (int pinned = 0; pinned < 2; pinned++) {
+        cr_assert_eq(pl_topology_pool(0, pinned, &pool, NULL), PL_OK);
+        cr_assert_eq(pl_pool_threads(pool), pl_topology_cores(t));
+        pl_pool_free(pool);
+        cr_assert_eq(pl_topology_pool(2, pinned, &pool, NULL), PL_OK);
+        cr_assert_eq(pl_pool_threads(pool), 2);
+        pl_pool_free(pool);
+    }
+    pl_topology_close(t);
+}
+
 Test(topology, bad_files)
 {
     pl_topology *t = NULL;

@@ -5,6 +5,7 @@
 #include "host/convert/write_gguf.h"
 #include "tests/unit/fail_alloc.h"
 #include "tests/unit/gguf_builder.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 #define DEMO PL_TEST_DATA "/../tools/demo_model/demo.gguf"
@@ -49,8 +50,8 @@ TestSuite(write_gguf, .init = setup, .fini = teardown);
 static void open_plan(const char *path, const char *type)
 {
     uint32_t file_type;
-    cr_assert_eq(pl_checkpoint_open(path, &checkpoint, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_export_plan(checkpoint, NULL, PL_CHECKPOINT_GGUF, &plan, &err), PL_OK, "%s", err.message);
+    checkpoint = must_open(path);
+    plan = must_plan(checkpoint, NULL, PL_CHECKPOINT_GGUF);
     pl_recipe_params params = {.type = type};
     cr_assert_eq(pl_recipe_apply(plan, &params, &file_type, &err), PL_OK, "%s", err.message);
 }
@@ -190,10 +191,9 @@ Test(write_gguf, the_same_bytes_for_any_number_of_threads)
 
 Test(write_gguf, what_needs_no_change_is_copied)
 {
-    pl_checkpoint *written = NULL;
     open_plan(DEMO, "q8_0");
     writes(scratch_path(&s, "out.gguf"));
-    cr_assert_eq(pl_checkpoint_open(scratch_path(&s, "out.gguf"), &written, &err), PL_OK, "%s", err.message);
+    pl_checkpoint *written = must_open(scratch_path(&s, "out.gguf"));
     for (size_t i = 0; i < plan->n; i++) {
         if (!plan->tensors[i].source)
             continue;
@@ -244,9 +244,8 @@ static size_t index_of(const char *name)
 /* Squared errors of the named tensor's columns, in the file; [cols], to be freed. */
 static double *column_errors(const char *path, const char *name)
 {
-    pl_checkpoint *written = NULL;
     const pl_export_tensor *t = &plan->tensors[index_of(name)];
-    cr_assert_eq(pl_checkpoint_open(path, &written, &err), PL_OK, "%s", err.message);
+    pl_checkpoint *written = must_open(path);
     float *want = planned_values(t), *have = values_of(tensor_in(written, name));
     double *out = calloc((size_t)t->n_cols, sizeof *out);
     for (int64_t k = 0; k < t->n_rows * t->n_cols; k++)
@@ -324,9 +323,8 @@ Test(write_gguf, blocks_that_no_text_used_stay_sane)
 /* Squared errors of the three AltUp projections in a file, in their early columns and in the others. */
 static void altup_errors(const char *path, double out[3][2])
 {
-    pl_checkpoint *written = NULL;
     const pl_export_tensor *t = &plan->tensors[index_of("altup_proj.weight")];
-    cr_assert_eq(pl_checkpoint_open(path, &written, &err), PL_OK, "%s", err.message);
+    pl_checkpoint *written = must_open(path);
     float *want = planned_values(t), *have = values_of(tensor_in(written, t->name));
     memset(out, 0, 6 * sizeof(double));
     for (int64_t k = 0; k < t->n_rows * t->n_cols; k++)
@@ -383,12 +381,9 @@ Test(write_gguf, importance_of_another_shape_is_refused)
 static void open_tiny_with(const char *name, float bad, size_t at)
 {
     gguf_builder b;
-    size_t n;
     gguf_builder_tiny(&b);
     memcpy(gguf_builder_find(&b, name)->data + at * sizeof bad, &bad, sizeof bad);
-    unsigned char *data = gguf_builder_bytes(&b, &n);
-    open_plan(scratch_write(&s, "bad.gguf", data, n), "q4_0");
-    free(data);
+    open_plan(gguf_builder_write(&b, &s, "bad.gguf"), "q4_0");
     gguf_builder_free(&b);
 }
 

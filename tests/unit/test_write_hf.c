@@ -8,6 +8,7 @@
 
 #include "host/model/safetensors.h"
 #include "host/model/safetensors_writer.h"
+#include "tests/unit/plans.h"
 #include "tests/unit/scratch.h"
 
 #define E4B PL_TEST_DATA "/golden/text/e4b"
@@ -57,10 +58,8 @@ static int n_files(const char *folder)
 
 static void make_plan(const char *from, const char *spec)
 {
-    pl_path path;
-    cr_assert_eq(pl_checkpoint_open(from, &source, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_path_parse(source, spec, &path, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_export_plan(source, &path, PL_CHECKPOINT_HF, &plan, &err), PL_OK, "%s", err.message);
+    source = must_open(from);
+    plan = must_plan(source, spec, PL_CHECKPOINT_HF);
 }
 
 static const pl_write_hf_options quiet;
@@ -69,7 +68,7 @@ static void write_and_open(void)
 {
     const char *out = scratch_path(&s, "out");
     cr_assert_eq(pl_write_hf(plan, out, &quiet, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_checkpoint_open(out, &written, &err), PL_OK, "%s", err.message);
+    written = must_open(out);
 }
 
 static void same_tensors(const pl_tensor_list *is, const pl_tensor_list *should)
@@ -101,10 +100,9 @@ Test(write_hf, a_slice_is_the_references)
 {
     static const char *const copied[] = {"chat_template.jinja", "generation_config.json", "tokenizer.json",
                                          "tokenizer_config.json"};
-    pl_checkpoint *reference = NULL;
     make_plan(E4B, E2B_OF_E4B);
     write_and_open();
-    cr_assert_eq(pl_checkpoint_open(E2B, &reference, &err), PL_OK, "%s", err.message);
+    pl_checkpoint *reference = must_open(E2B);
     same_tensors(pl_checkpoint_entries(written), pl_checkpoint_entries(reference));
     pl_checkpoint_close(reference);
     json_t *is = json_load_file(scratch_path(&s, "out/config.json"), 0, NULL);
