@@ -11,7 +11,8 @@ quant/:                 host/base/cpu.h host/base/isa.h host/base/vec.h quant/
 host/text/:             host/include/pleiad.h host/base/ host/text/
 host/ops/:              host/include/pleiad.h host/base/ quant/ host/ops/
 host/cpu/:              host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/
-cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ cuda/
+cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/panel.h cuda/
+cuda/kd.cuh:            tests/cuda/emu.hpp
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
 host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
@@ -33,7 +34,7 @@ tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host
 
 # <header of a library>: <the only files that may include it>
 libraries='
-cuda:       cuda/
+cuda:       cuda/ tests/cuda/
 hwloc:      host/base/topology.c tests/topology/
 jansson:    host/base/json_in host/text/ host/model/ host/convert/ tests/
 xxhash:     host/base/ host/text/ host/model/
@@ -42,7 +43,7 @@ editline:   tools/
 criterion:  tests/
 '
 
-find host quant cuda tools bench tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort |
+find host quant cuda tools bench tests -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' | sort |
     xargs grep -HnE '^[[:space:]]*#[[:space:]]*include' |
     awk -v layers="$layers" -v libraries="$libraries" '
 function starts(text, list,    n, part, i) {

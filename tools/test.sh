@@ -6,8 +6,8 @@
 set -u
 cd "$(dirname "$0")/.."
 
-all='setup format layers headers forbidden docs gcc clang asan tsan fuzz cuda tidy demo'
-quick='format layers headers forbidden docs gcc'
+all='setup format layers headers forbidden dialect docs gcc clang asan tsan fuzz cuda kernels tidy demo'
+quick='format layers headers forbidden dialect docs gcc'
 
 passed=0
 failed=0
@@ -32,18 +32,20 @@ tests() {
 
 stage_setup() { tools/setup.sh tests; }
 stage_format() {
-    find host quant cuda tools bench tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' |
+    find host quant cuda tools bench tests -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' |
         xargs clang-format --dry-run -Werror
 }
 stage_layers() { .ci/check_layers.sh; }
 stage_headers() { .ci/check_headers.sh; }
 stage_forbidden() { .ci/check_forbidden.sh; }
+stage_dialect() { .ci/check_dialect.sh; }
 stage_docs() { .ci/check_docs.sh; }
 stage_gcc() { build check && tests check; }
 stage_clang() { build clang; }
 stage_asan() { build asan && tests asan; }
 stage_tsan() { build tsan threaded_tests && tests tsan -L threads; }
 stage_fuzz() { build fuzz fuzz_targets && .ci/fuzz_smoke.sh 5 build/fuzz; }
+stage_kernels() { .ci/check_kernels.sh; }
 stage_tidy() { cmake --preset clang && .ci/tidy.sh build/clang; }
 stage_demo() { tools/demo.sh 'What is the capital of France?' | tee /dev/stderr | grep -q Paris; }
 

@@ -12,7 +12,7 @@ typedef struct altup_case {
     int64_t pred_rows;
 } altup_case;
 
-static const int64_t widths[] = {16, 64, 96, 100, 2048};
+static const int64_t widths[] = {16, 64, 96, 101, 2048, 2300};
 static const int row_counts[] = {1, 2, 7, 33};
 
 static void take(altup_case *c, const char *what, int64_t hidden, int rows)

@@ -65,7 +65,7 @@ static void check(int64_t ld, int rows, double mean, float z)
     free(want);
 }
 
-static const int64_t widths[] = {16, 64, 100, 2048, 2050, 6000};
+static const int64_t widths[] = {16, 64, 100, 2048, 2050, 6000, 16384};
 static const int row_counts[] = {1, 2, 7, 33};
 
 Test(ffn_act, dense)
@@ -87,6 +87,24 @@ Test(ffn_act, sparse_with_a_large_mean)
 {
     check(2050, 2, -300, 1.6448536f);
     check(100, 2, 1000, 0.5f);
+}
+
+/* There is no cutoff then: nothing may be taken for one below it. */
+Test(ffn_act, not_a_number_in_a_sparse_row)
+{
+    static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
+    for (int l = 0; l < 3; l++) {
+        pl_backend *b = open_backend((pl_backend_shape){1, PL_KV_PAGE, {1, 1, 16}}, 1, levels[l]);
+        float *gate = normals(2 * 1000, 1, 3), *up = normals(2 * 1000, 1, 4);
+        int32_t width[] = {1000, 1000};
+        gate[500] = NAN;
+        b->ops->ffn_act(b->stream, gate, up, 1000, 2, width, 1.6448536f);
+        for (int i = 0; i < 1000; i++)
+            cr_assert(isnan(gate[i]) && isfinite(gate[1000 + i]), "gates %d are %g and %g", i, gate[i], gate[1000 + i]);
+        free(gate);
+        free(up);
+        pl_backend_free(b);
+    }
 }
 
 /* Lanes at or below the cutoff are exactly zero, whatever `up` holds but infinities. */

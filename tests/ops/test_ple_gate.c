@@ -14,7 +14,7 @@ typedef struct ple_case {
     int32_t layers[ROOM];
 } ple_case;
 
-static const int widths[] = {8, 16, 100, 256};
+static const int widths[] = {8, 16, 100, 256, 301};
 static const int row_counts[] = {1, 2, 7, 33};
 
 static void give(ple_case *c)
@@ -52,13 +52,13 @@ static void expect_combine(ple_case *c)
     case_output(&c->base, before, ple, c->base.rows * c->ld);
 }
 
-/* Rows have fewer layers than there are, and their pitch is wider. */
+/* Rows have fewer layers than there are, and their pitch is wider, by a multiple of 16 bytes or not. */
 Test(ple, combine)
 {
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
         for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++) {
             ple_case c = {.base = {.what = "ple_combine", .rows = row_counts[r], .run = run_combine}, .p = widths[w]};
-            c.ld = LAYERS * c.p + 3;
+            c.ld = LAYERS * c.p + (r % 2 ? 3 : 4);
             c.proj = normals(row_counts[r] * c.ld, 40, 2);
             c.w = normals(c.p, 1, 3);
             for (int i = 0; i < row_counts[r]; i++)
@@ -126,7 +126,7 @@ static void check_add(int64_t hidden, int rows)
 
 Test(ple, add)
 {
-    static const int64_t hidden[] = {16, 64, 96, 100, 2048};
+    static const int64_t hidden[] = {16, 64, 96, 101, 2048, 2300};
     for (size_t h = 0; h < sizeof hidden / sizeof *hidden; h++)
         for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++)
             check_add(hidden[h], row_counts[r]);

@@ -25,7 +25,7 @@ static void run_rope(const op_case *base, pl_backend *b, int first, int n)
 Test(qkv, rope_table)
 {
     static const int halves[] = {8, 16, 125, 128};
-    static int32_t position[] = {0, 1, 2, 511, 4097, 32767, 1000003};
+    static int32_t position[] = {0, 1, 2, 511, 4097, 32767, 2147483647};
     for (size_t s = 0; s < sizeof halves / sizeof *halves; s++) {
         rope_case c = {
             .base = {.what = "rope_table", .rows = 7, .run = run_rope}, .half = halves[s], .position = position};
@@ -156,7 +156,7 @@ static void check_store(pl_heads heads, int rows, bool own_kv)
 
 Test(qkv, store)
 {
-    static const pl_heads layouts[] = {{4, 1, 16}, {8, 2, 32}, {2, 2, 64}, {6, 2, 250}, {8, 2, 256}};
+    static const pl_heads layouts[] = {{4, 1, 16}, {8, 2, 32}, {2, 2, 64}, {6, 2, 250}, {8, 2, 256}, {2, 1, 320}};
     static const int row_counts[] = {1, 2, 7, 33};
     for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++)
         for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++)

@@ -64,7 +64,7 @@ static void check(int64_t hidden, int rows, bool in_place)
 
 Test(residual, attn_residual)
 {
-    static const int64_t widths[] = {16, 64, 96, 100, 2048};
+    static const int64_t widths[] = {16, 64, 96, 101, 2048, 2300};
     static const int row_counts[] = {1, 2, 7, 33};
     for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
         for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++) {

@@ -1,0 +1,90 @@
+#!/usr/bin/env bash
+# What the CUDA kernels take of a card, kernel by kernel, must be what cuda/resources.txt says; a spill is an error.
+#   .ci/check_kernels.sh           compare
+#   .ci/check_kernels.sh update    write the table anew
+set -u
+cd "$(dirname "$0")/.."
+
+table=cuda/resources.txt
+archs='80 86 89 90 120'
+
+nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null)
+if [ -z "$nvcc" ]; then
+    echo 'no nvcc: kernels are not compiled for cards here'
+    exit 0
+fi
+version=$("$nvcc" --version | sed -nE 's/.*release ([0-9.]+).*/\1/p')
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+# compile <kernel file>: ptxas's report, into $out.
+compile() {
+    local name=${1##*/} code=()
+    for arch in $archs; do
+        code+=(-gencode "arch=compute_$arch,code=sm_$arch")
+    done
+    "$nvcc" -std=c++17 -O3 -I. "${code[@]}" -Werror all-warnings -Xptxas -v,--warn-on-spills,-Werror \
+        -c "$1" -o "$out/$name.o" >"$out/$name.report" 2>&1 && return
+    echo "$1 does not compile, or spills:"
+    grep -vE '^ptxas info|bytes stack frame' "$out/$name.report"
+    return 1
+}
+export -f compile
+export out nvcc archs
+
+grep -lE '__global__' cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || exit 1
+
+# One line for each kernel: registers by architecture, then the bytes of static shared memory and of stack, the most
+# of all architectures.
+summarise() {
+    echo "# Kernels as nvcc $version compiles them: registers for sm_${archs// / }, static shared memory, stack (bytes)."
+    echo '# Written by .ci/check_kernels.sh update'
+    for report in "$out"/*.report; do
+        c++filt <"$report" | awk -v file="$(basename "$report" .cu.report)" -v archs="$archs" '
+            /Compiling entry function/ {
+                n = split($0, part, "\047")
+                arch = part[n - 1]
+                sub(/sm_/, "", arch)
+                name = part[2]
+                gsub(/\(anonymous namespace\)::|_GLOBAL__N__[^:]*::|^void /, "", name)
+                sub(/\(.*/, "", name)
+                gsub(/, /, ",", name)
+                seen[name] = 1
+            }
+            /bytes stack frame/ { if ($1 > stack[name]) stack[name] = $1 }
+            /Used [0-9]+ registers/ {
+                match($0, /Used [0-9]+/)
+                registers[name, arch] = substr($0, RSTART + 5, RLENGTH - 5)
+                if (match($0, /[0-9]+ bytes smem/)) {
+                    bytes = substr($0, RSTART, RLENGTH) + 0
+                    if (bytes > shared[name]) shared[name] = bytes
+                }
+            }
+            END {
+                n = split(archs, arch_of, " ")
+                for (name in seen) {
+                    line = sprintf("%-18s %-52s", file, name)
+                    for (i = 1; i <= n; i++)
+                        line = line sprintf(" %4d", registers[name, arch_of[i]])
+                    printf "%s %6d %5d\n", line, shared[name] + 0, stack[name] + 0
+                }
+            }' | LC_ALL=C sort
+    done
+}
+
+if [ "${1:-}" = update ]; then
+    summarise >$table
+    exit
+fi
+if [ ! -e $table ]; then
+    echo "there is no $table: .ci/check_kernels.sh update"
+    exit 1
+fi
+if ! grep -qF "nvcc $version compiles" $table; then
+    echo "$table is of another nvcc than this one ($version): only spills were looked for"
+    exit 0
+fi
+if ! summarise | diff $table -; then
+    echo "kernels take other resources than $table says; if that is meant: .ci/check_kernels.sh update"
+    exit 1
+fi

@@ -1,0 +1,263 @@
+/* The card itself: what it says of itself, what tests decide, errors. */
+#include "tests/cuda/grid.hpp"
+#include "tests/cuda/runtime.hpp"
+
+#include <algorithm>
+#include <stdio.h>
+#include <stdlib.h>
+
+namespace emu
+{
+
+constexpr int processors = 4, threads_of_processor = 1536, blocks_of_processor = 16;
+
+card_state &card()
+{
+    /* Never destroyed: threads of the program may outlive main(). */
+    static card_state *state = new card_state();
+    return *state;
+}
+
+uint32_t card_random(uint32_t n)
+{
+    uint64_t &state = card().random;
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return static_cast<uint32_t>((state >> 16 & 0xffffffffu) * n >> 32);
+}
+
+bool due(unsigned *countdown)
+{
+    return *countdown && --*countdown == 0;
+}
+
+cudaError_t result(cudaError_t e)
+{
+    if (e)
+        card().last_error = e;
+    return e;
+}
+
+} // namespace emu
+
+using namespace emu;
+
+extern "C" {
+
+/* ---- what tests decide */
+
+void card_reseed(uint64_t seed)
+{
+    card_lock lock(card().lock);
+    card().random = (seed + 1) * 0x9e3779b97f4a7c15ull;
+    seed_order(seed);
+}
+
+size_t card_leftovers(void)
+{
+    card_lock lock(card().lock);
+    return card().allocations.size() + card().streams.size() + card().events + card().graphs;
+}
+
+void card_insert(card_mode mode, uint64_t seed)
+{
+    static bool once;
+    if (card().worker.joinable())
+        stop_worker();
+    card_state &c = card();
+    if (card_leftovers() || !c.pending.empty())
+        fail("left on the card: %zu allocations, %zu streams, %zu events, %zu graphs, %zu pieces of work",
+             c.allocations.size(), c.streams.size(), c.events, c.graphs, c.pending.size());
+    c.mode = mode;
+    c.present = true;
+    c.lost = false;
+    c.bytes = 256u << 20;
+    c.fail_alloc = c.fail_launch = c.lose = 0;
+    c.allocs = c.launches = 0;
+    c.last_error = cudaSuccess;
+    c.dynamic_limit.clear();
+    bank_conflicts = 0;
+    card_reseed(seed);
+    if (mode != CARD_THREADED)
+        return;
+    if (!once)
+        atexit(stop_worker);
+    once = true;
+    start_worker();
+}
+
+void card_set_bytes(size_t bytes)
+{
+    card_lock lock(card().lock);
+    card().bytes = std::max(bytes, card().used);
+}
+
+void card_set_present(int present)
+{
+    card_lock lock(card().lock);
+    card().present = present != 0;
+}
+
+void card_fail_alloc(unsigned nth)
+{
+    card_lock lock(card().lock);
+    card().fail_alloc = nth;
+}
+
+void card_fail_launch(unsigned nth)
+{
+    card_lock lock(card().lock);
+    card().fail_launch = nth;
+}
+
+void card_lose(unsigned nth)
+{
+    card_lock lock(card().lock);
+    card().lose = nth;
+}
+
+unsigned long long card_allocs(void)
+{
+    card_lock lock(card().lock);
+    return card().allocs;
+}
+
+unsigned long long card_launches(void)
+{
+    card_lock lock(card().lock);
+    return card().launches;
+}
+
+unsigned long long card_bank_conflicts(void)
+{
+    return bank_conflicts;
+}
+
+/* ---- what the runtime says of the card: as a small one of capability 8.9 would */
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    card_lock lock(card().lock);
+    *version = card().present ? CUDART_VERSION : 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int *n)
+{
+    card_lock lock(card().lock);
+    *n = card().present;
+    return result(card().present ? cudaSuccess : cudaErrorNoDevice);
+}
+
+cudaError_t cudaSetDevice(int index)
+{
+    card_lock lock(card().lock);
+    return result(index != 0 ? cudaErrorInvalidDevice : usable());
+}
+
+cudaError_t cudaGetDevice(int *index)
+{
+    *index = 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
+{
+    card_lock lock(card().lock);
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "CPU in place of a card");
+    out->major = 8;
+    out->minor = 9;
+    out->multiProcessorCount = processors;
+    out->totalGlobalMem = card().bytes;
+    out->sharedMemPerBlock = shared_default;
+    out->sharedMemPerBlockOptin = shared_opt_in;
+    out->sharedMemPerMultiprocessor = shared_opt_in + 1024;
+    out->warpSize = warp_lanes;
+    out->maxThreadsPerBlock = max_block_threads;
+    out->maxThreadsPerMultiProcessor = threads_of_processor;
+    out->l2CacheSize = 32 << 20;
+    return result(index != 0 ? cudaErrorInvalidDevice : usable());
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
+{
+    switch (what) {
+    case cudaDevAttrMultiProcessorCount: *value = processors; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor: *value = 9; return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(shared_opt_in); return cudaSuccess;
+    case cudaDevAttrCooperativeLaunch: *value = 1; return cudaSuccess;
+    default: fail("cudaDeviceGetAttribute: attribute %d is not known here", static_cast<int>(what));
+    }
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *out, int bytes, int)
+{
+    snprintf(out, static_cast<size_t>(bytes), "0000:01:00.0");
+    return result(usable());
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const void *, int threads, size_t dynamic_bytes)
+{
+    int n = std::min(blocks_of_processor, threads_of_processor / std::max(threads, 1));
+    if (dynamic_bytes)
+        n = std::min(n, static_cast<int>(shared_opt_in / dynamic_bytes));
+    *out = n;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceReset(void)
+{
+    wait_for_all();
+    return cudaSuccess;
+}
+
+/* ---- errors */
+
+cudaError_t cudaGetLastError(void)
+{
+    card_lock lock(card().lock);
+    const cudaError_t e = card().last_error;
+    card().last_error = card().lost ? e : cudaSuccess;
+    return e;
+}
+
+cudaError_t cudaPeekAtLastError(void)
+{
+    card_lock lock(card().lock);
+    return card().last_error;
+}
+
+const char *cudaGetErrorName(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess: return "cudaSuccess";
+    case cudaErrorMemoryAllocation: return "cudaErrorMemoryAllocation";
+    case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
+    case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
+    case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    default: return "cudaErrorUnknown";
+    }
+}
+
+const char *cudaGetErrorString(cudaError_t e)
+{
+    switch (e) {
+    case cudaSuccess: return "no error";
+    case cudaErrorMemoryAllocation: return "out of memory";
+    case cudaErrorLaunchFailure: return "unspecified launch failure";
+    case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
+    case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    default: return "an error that has no text here";
+    }
+}
+
+} // extern "C"
