@@ -33,9 +33,8 @@ typedef struct probe {
     float *logits, *reference_logits; /* [PIECE][vocab] */
     twin *twins;                      /* of one part */
     size_t n_twins;
-    const pl_tensor *table;
-    pl_tensor table_twin;
-    int parts, done; /* passages run, for progress */
+    const pl_tensor *table; /* the original per-layer table */
+    int parts, done;        /* passages run, for progress */
     pl_error *err;
 } probe;
 

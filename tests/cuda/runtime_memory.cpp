@@ -183,6 +183,20 @@ void check_pointer_argument(const char *kernel, int index, const void *p)
 
 using namespace emu;
 
+/* Not on any stream. */
+template <class F> static cudaError_t at_once(F change)
+{
+    cudaError_t e = usable();
+    if (!e)
+        e = allowed_in_capture();
+    if (e)
+        return result(e);
+    open_device();
+    change();
+    close_device();
+    return cudaSuccess;
+}
+
 extern "C" {
 
 cudaError_t cudaMalloc(void **p, size_t bytes)
@@ -274,15 +288,7 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind)
 {
     check_range("cudaMemcpy", "target", dst, bytes, true);
     check_range("cudaMemcpy", "source", src, bytes, true);
-    cudaError_t e = usable();
-    if (!e)
-        e = allowed_in_capture();
-    if (e)
-        return result(e);
-    open_device();
-    memcpy(dst, src, bytes);
-    close_device();
-    return cudaSuccess;
+    return at_once([=] { memcpy(dst, src, bytes); });
 }
 
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t to)
@@ -294,15 +300,7 @@ cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t to)
 cudaError_t cudaMemset(void *dst, int value, size_t bytes)
 {
     check_range("cudaMemset", "target", dst, bytes, false);
-    cudaError_t e = usable();
-    if (!e)
-        e = allowed_in_capture();
-    if (e)
-        return result(e);
-    open_device();
-    memset(dst, value, bytes);
-    close_device();
-    return cudaSuccess;
+    return at_once([=] { memset(dst, value, bytes); });
 }
 
 } // extern "C"

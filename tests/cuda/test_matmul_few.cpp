@@ -8,6 +8,7 @@ extern "C" {
 }
 #include "cuda/kernels.h"
 #include "tests/cuda/fixture.hpp"
+#include "tests/ops/block_scales.h"
 
 #include <algorithm>
 #include <cmath>
@@ -30,28 +31,6 @@ static const pl_dtype plain_types[] = {PL_F32, PL_F16, PL_BF16};
 static float uniform(pl_rng *rng)
 {
     return (float)(2 * pl_rng_uniform(rng) - 1);
-}
-
-/* Byte offsets of a block's f16 scales, -1 for none. */
-static void scale_offsets(pl_dtype type, int at[2])
-{
-    at[0] = 0;
-    at[1] = -1;
-    switch (type) {
-    case PL_Q4_1:
-    case PL_Q5_1:
-    case PL_Q4_K:
-    case PL_Q5_K: at[1] = 2; break;
-    case PL_Q2_K:
-        at[0] = (int)offsetof(pl_block_q2_k, d);
-        at[1] = (int)offsetof(pl_block_q2_k, dmin);
-        break;
-    case PL_Q3_K: at[0] = (int)offsetof(pl_block_q3_k, d); break;
-    case PL_Q6_K: at[0] = (int)offsetof(pl_block_q6_k, d); break;
-    case PL_MXFP4:
-    case PL_NVFP4: at[0] = -1; break;
-    default: break;
-    }
 }
 
 static int block_elems(pl_dtype type)

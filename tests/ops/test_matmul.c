@@ -5,6 +5,7 @@
 #include "host/base/threads.h"
 #include "host/cpu/matmul.h"
 #include "host/cpu/pack.h"
+#include "tests/ops/block_scales.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -28,28 +29,6 @@ static void *take(size_t bytes)
 static float uniform(pl_rng *rng)
 {
     return (float)(2 * pl_rng_uniform(rng) - 1);
-}
-
-/* Where a type's blocks keep f16 scales: byte offsets, -1 for none. */
-static void scale_offsets(pl_dtype type, int at[2])
-{
-    at[0] = 0;
-    at[1] = -1;
-    switch (type) {
-    case PL_Q4_1:
-    case PL_Q5_1:
-    case PL_Q4_K:
-    case PL_Q5_K: at[1] = 2; break;
-    case PL_Q2_K:
-        at[0] = (int)offsetof(pl_block_q2_k, d);
-        at[1] = (int)offsetof(pl_block_q2_k, dmin);
-        break;
-    case PL_Q3_K: at[0] = (int)offsetof(pl_block_q3_k, d); break;
-    case PL_Q6_K: at[0] = (int)offsetof(pl_block_q6_k, d); break;
-    case PL_MXFP4:
-    case PL_NVFP4: at[0] = -1; break;
-    default: break;
-    }
 }
 
 /* Scales of a moderate size for all blocks; any byte is one in NVFP4. */
