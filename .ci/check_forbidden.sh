@@ -45,7 +45,7 @@ for source in $(find host quant cuda tools bench tests -name '*.c' -o -name '*.c
         tests/cuda/*) list=tests/cuda/CMakeLists.txt name=${source#tests/cuda/} ;;
         tests/*) list=tests/CMakeLists.txt name=${source#tests/} ;;
         tools/*) list=tools/CMakeLists.txt name=${source#tools/} ;;
-        bench/*) list=bench/CMakeLists.txt name=${source#bench/} name="pl_bench(${name%.c})" ;;
+        bench/*) list=bench/CMakeLists.txt name=${source#bench/} name=${name%.c} ;;
     esac
     grep -qwF -e "$name" $list && continue
     echo "$source: not in $list"

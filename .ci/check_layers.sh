@@ -11,15 +11,15 @@ quant/:                 host/base/cpu.h host/base/isa.h host/base/vec.h quant/
 host/text/:             host/include/pleiad.h host/base/ host/text/
 host/ops/:              host/include/pleiad.h host/base/ quant/ host/ops/
 host/cpu/:              host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/
-cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/panel.h cuda/
+cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/pack.h host/cpu/panel.h cuda/
 cuda/kd.cuh:            tests/cuda/emu.hpp
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
 host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
 host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/ host/convert/ host/measure/
 tools/:                 host/include/pleiad.h host/base/ tools/
-tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/memory.h host/ops/devices.h
-tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/memory.h host/ops/devices.h
+tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
+tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
 tools/cmd_eval:         host/include/pleiad.h host/base/ tools/ host/measure/
 tools/eval_:            host/include/pleiad.h host/base/ tools/ host/measure/
 tools/measured_text:    host/include/pleiad.h host/base/ tools/ host/measure/
@@ -34,7 +34,7 @@ tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host
 
 # <header of a library>: <the only files that may include it>
 libraries='
-cuda:       cuda/ tests/cuda/
+cuda:       cuda/ tests/cuda/ bench/card_
 hwloc:      host/base/topology.c tests/topology/
 jansson:    host/base/json_in host/text/ host/model/ host/convert/ tests/
 xxhash:     host/base/ host/text/ host/model/

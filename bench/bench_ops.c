@@ -296,7 +296,7 @@ static void give(bench *b)
 int main(int argc, char **argv)
 {
     static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
-    static const pl_backend_shape shape = {MAX_ROWS, CONTEXT, {8, 2, 256}};
+    static const pl_backend_shape shape = {.max_rows = MAX_ROWS, .max_context = CONTEXT, .heads = {8, 2, 256}};
     int threads = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1;
     const char *only = argc > 2 ? argv[2] : "", *isa = argc > 3 ? argv[3] : "", *last = "";
     pl_status status = PL_OK;

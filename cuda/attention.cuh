@@ -2,8 +2,8 @@
 #ifndef PL_CUDA_ATTENTION_CUH
 #define PL_CUDA_ATTENTION_CUH
 
-#include "cuda/kd.cuh"
 #include "cuda/kernels.h"
+#include "cuda/qkv_head.cuh"
 
 namespace attention
 {
@@ -11,16 +11,26 @@ namespace attention
 constexpr int PAGE = PL_KV_PAGE;
 constexpr int HEADS = 4; /* query heads that go through the keys together: a set */
 
+/* What q and the K/V of the rows' own tokens are made of, where that is not done yet: see qkv_store. */
+struct own_tokens {
+    const float *k, *v; /* NULL: the layer has none, q only */
+    const float *q_norm, *k_norm, *rope;
+    float eps;
+};
+
 struct attention_args {
     float *out;
+    pl_act act; /* out as integers; no hi_lo: not wanted */
     const float *q;
+    own_tokens own; /* no rope: all is made */
     pl_kv_layer kv;
     pl_rows rows;
     pl_heads heads;
     int window;
-    int segments; /* parts of a row, at most */
-    float *part;  /* [rows][heads][segments][dim] */
-    float2 *sums; /* [rows][heads][segments] of m, l */
+    int segments;   /* parts of a row, at most */
+    unsigned *done; /* [rows][sets] blocks of a row and set; zero between launches */
+    float *part;    /* [rows][heads][segments][dim] */
+    float2 *sums;   /* [rows][heads][segments] of m, l */
 };
 
 /* How K/V are stored: in units of 16 bytes. */
@@ -49,6 +59,7 @@ static __device__ __forceinline__ key_range visible(const attention_args &a, int
 /* The query heads of a set: those from `first` on that belong to the K/V head. */
 struct head_set {
     int kv_head, first, n;
+    bool is_first; /* of the K/V head */
 };
 
 static __host__ __device__ __forceinline__ int sets_of(pl_heads heads)
@@ -59,7 +70,7 @@ static __host__ __device__ __forceinline__ int sets_of(pl_heads heads)
 static __device__ __forceinline__ head_set set_at(pl_heads heads, int index)
 {
     int group = heads.heads / heads.kv_heads, sets = sets_of(heads), kv_head = index / sets, set = index % sets;
-    return {kv_head, kv_head * group + set * HEADS, min(HEADS, group - set * HEADS)};
+    return {kv_head, kv_head * group + set * HEADS, min(HEADS, group - set * HEADS), set == 0};
 }
 
 /* Where a page's keys of one head begin. */

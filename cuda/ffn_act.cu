@@ -4,9 +4,8 @@
  * over all of them, one after the other, before the first is written in their place. One gate in twenty is above the
  * cutoff, so that nearly every 32 have one: a warp first lists its own, then works on the list, 32 at a time.
  * Bytes a row of F columns: dense 12 F, sparse 8 F and the sectors of `up` where a gate is above the cutoff. */
+#include "cuda/ffn_gates.cuh"
 #include "cuda/gelu.cuh"
-#include "cuda/kernels.h"
-#include "cuda/norm.cuh"
 
 namespace
 {
@@ -31,64 +30,6 @@ __global__ void __launch_bounds__(dense_threads)
         row::store4<false>(gate, left, v);
 }
 
-constexpr int sparse_threads = 512;
-constexpr int quads = 8; /* of a row a thread holds */
-static_assert(4 * quads * sparse_threads == PL_CUDA_MAX_SPARSE_WIDTH, "a row fits the block");
-
-using gates_block = row::block<sparse_threads, false>;
-
-struct values {
-    float v[4 * quads];
-};
-
-__device__ __forceinline__ int column_of(int i)
-{
-    return gates_block::column(i / 4) + i % 4;
-}
-
-template <bool WIDE> __device__ __forceinline__ values load_gates(const float *gate, int n)
-{
-    values g;
-#pragma unroll
-    for (int q = 0; q < quads; q++) {
-        float4 v = row::load4<WIDE>(gate + gates_block::column(q), n - gates_block::column(q));
-        g.v[4 * q] = v.x;
-        g.v[4 * q + 1] = v.y;
-        g.v[4 * q + 2] = v.z;
-        g.v[4 * q + 3] = v.w;
-    }
-    return g;
-}
-
-/* mean + z * std over the row's n gates, std biased; two passes, so that a large mean does not eat the variance. */
-__device__ __forceinline__ float cutoff(const values &g, int n, float z, float (*parts)[row::part_ld])
-{
-    float t[4 * quads];
-#pragma unroll
-    for (int i = 0; i < 4 * quads; i++)
-        t[i] = column_of(i) < n ? g.v[i] : 0;
-    row::put_sum(parts[0], row::tree_sum(t));
-    __syncthreads();
-    float mean = gates_block::get_sum(parts[0]) / static_cast<float>(n);
-#pragma unroll
-    for (int i = 0; i < 4 * quads; i++)
-        t[i] = column_of(i) < n ? (g.v[i] - mean) * (g.v[i] - mean) : 0;
-    row::put_sum(parts[1], row::tree_sum(t));
-    __syncthreads();
-    return mean + z * sqrtf(gates_block::get_sum(parts[1]) / static_cast<float>(n));
-}
-
-/* Which values of a quad are above the cutoff, or NaN; left: how many it has in the row. */
-__device__ __forceinline__ unsigned above(const float *v, int left, float cut)
-{
-    unsigned bits = 0;
-#pragma unroll
-    for (int i = 0; i < 4; i++)
-        if (i < left && !(v[i] - cut <= 0))
-            bits |= 1u << i;
-    return bits;
-}
-
 template <bool WIDE> __device__ __forceinline__ void store_zeros(float *gate, int left, unsigned except)
 {
     if (WIDE && left >= 4 && except == 0) {
@@ -102,23 +43,23 @@ template <bool WIDE> __device__ __forceinline__ void store_zeros(float *gate, in
 }
 
 template <bool WIDE>
-__global__ void __launch_bounds__(sparse_threads, 1)
+__global__ void __launch_bounds__(gates::THREADS, 1)
     sparse_kernel(float *gate, const float *up, int64_t ld, const int32_t *width, float z)
 {
     KD_SHARED(float, parts, [2][row::part_ld]);
-    KD_SHARED(uint16_t, lists, [sparse_threads / 32][32 * 4 * quads]);
+    KD_SHARED(uint16_t, lists, [gates::THREADS / 32][32 * 4 * gates::QUADS]);
     const int n = width[blockIdx.x], lane = threadIdx.x % 32;
     gate += blockIdx.x * ld;
     up += blockIdx.x * ld;
-    values g = load_gates<WIDE>(gate, n);
-    float cut = cutoff(g, n, z, parts);
+    gates::values g = gates::load<WIDE>(gate, n);
+    float cut = gates::cutoff(g, n, z, parts);
 
     uint16_t *list = lists[threadIdx.x / 32];
     int count = 0;
 #pragma unroll
-    for (int q = 0; q < quads; q++) {
-        const int at = gates_block::column(q);
-        unsigned mine = above(g.v + 4 * q, n - at, cut);
+    for (int q = 0; q < gates::QUADS; q++) {
+        const int at = gates::block::column(q);
+        unsigned mine = gates::above(g.v + 4 * q, n - at, cut);
         store_zeros<WIDE>(gate + at, n - at, mine);
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -149,7 +90,7 @@ cudaError_t launch_sparse(cudaStream_t stream, float *gate, const float *up, int
     if (ld > PL_CUDA_MAX_SPARSE_WIDTH)
         return cudaErrorInvalidValue;
     auto ffn_act = row::is_wide(ld, gate, up) ? sparse_kernel<true> : sparse_kernel<false>;
-    return KD_LAUNCH(ffn_act, row::launch(stream, n, sparse_threads), gate, up, ld, width, z);
+    return KD_LAUNCH(ffn_act, row::launch(stream, n, gates::THREADS), gate, up, ld, width, z);
 }
 
 } // namespace

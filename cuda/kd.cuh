@@ -6,6 +6,8 @@
  *   Reductions      kd::warp_sum, kd::warp_max: all 32 lanes take part, and all get the result
  *   Float to int    kd::to_int: nearest, ties to even; saturates, NaN gives 0
  *   Busy waits      only around ptx::ld_acquire
+ *   Large bodies    static KD_LARGE void f(...): inlined on a card; on the CPU not, where a compiler with sanitizers
+ *                   takes minutes over a kernel that has one for each type
  *
  * Warp intrinsics are those with _sync. Not in the dialect: inline assembly outside cuda/ptx.cuh, cooperative groups,
  * textures, variables of the device, allocation on the device, shifts by 32 and more. What changes from step to step
@@ -24,6 +26,7 @@
 
 #define KD_EMU 0
 
+#define KD_LARGE __device__ __forceinline__
 #define KD_SHARED(T, name, dims) __shared__ __align__(16) T name dims
 #define KD_DYN_SHARED(T, name)                                                                                         \
     extern __shared__ __align__(128) unsigned char kd_dynamic_shared[];                                                \
@@ -101,6 +104,8 @@ static __device__ __forceinline__ int to_int(float v)
 #include "tests/cuda/emu.hpp"
 
 #define KD_EMU 1
+
+#define KD_LARGE __attribute__((noinline))
 
 #endif
 

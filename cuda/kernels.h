@@ -19,12 +19,15 @@ extern "C" {
 
 cudaError_t pl_cuda_quantize(cudaStream_t stream, const pl_act *act, int n);
 
-/* For 1 to 16 rows, and for any number. jobs: in host memory, read before it returns; they share their x. */
+/* For 1 to 16 rows, and for any number. jobs: in host memory, read before it returns; over the same rows. Those of few
+ * may each have an x of their own, those of many share it. */
 cudaError_t pl_cuda_matmul_few(cudaStream_t stream, const pl_matmul *jobs, int n_jobs);
 cudaError_t pl_cuda_matmul_many(cudaStream_t stream, const pl_matmul *jobs, int n_jobs);
 
 cudaError_t pl_cuda_embed(cudaStream_t stream, float *out, const pl_weight *table, const int32_t *id, int n,
                           float scale);
+cudaError_t pl_cuda_ple_look(cudaStream_t stream, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,
+                             const int32_t *layers, int n, int p, int32_t *bad);
 cudaError_t pl_cuda_ple_combine(cudaStream_t stream, float *ple, const float *proj, int64_t ld, const float *w, int n,
                                 const int32_t *layers, int p, float proj_scale, float look_scale, float eps);
 cudaError_t pl_cuda_match_rms(cudaStream_t stream, float *u, const float *ref, int n, int64_t hidden);
@@ -36,7 +39,9 @@ cudaError_t pl_cuda_qkv_store(cudaStream_t stream, float *q, float *k, float *v,
                               const pl_rows *rows, pl_heads heads, const float *q_norm, const float *k_norm,
                               const float *rope, float eps);
 
-/* scratch: device memory of pl_cuda_attention_scratch() bytes for partial results of long contexts. */
+/* scratch: device memory of pl_cuda_attention_scratch() bytes for partial results of up to 16 rows; 8 MB with 8 heads of
+ * 256, whatever the context. It is zero before the first launch, and belongs to one stream: every launch leaves its
+ * counts at zero again. Aligned to 16 bytes. */
 size_t pl_cuda_attention_scratch(int max_rows, pl_heads heads, int max_context);
 cudaError_t pl_cuda_attention(cudaStream_t stream, float *out, const float *q, const pl_kv_layer *kv,
                               const pl_rows *rows, pl_heads heads, int window, int max_context, void *scratch);
@@ -55,7 +60,29 @@ cudaError_t pl_cuda_ple_add(cudaStream_t stream, pl_streams streams, float *v, c
                             float eps);
 cudaError_t pl_cuda_output_norm(cudaStream_t stream, float *mean, float *out, const float *first, pl_streams rest,
                                 int n, const float *w, float eps);
+cudaError_t pl_cuda_check_finite(cudaStream_t stream, const float *x, int n, int64_t cols, int32_t *bad);
 cudaError_t pl_cuda_softcap(cudaStream_t stream, float *x, int n, int64_t cols, float cap);
+
+/* pl_fused: for 1 to PL_FUSED_ROWS rows. */
+cudaError_t pl_cuda_fused_predict(cudaStream_t stream, pl_streams pred, float *x, pl_act *act, pl_streams streams,
+                                  float *v, const float *v_norm, const pl_rows *rows, const pl_altup *altup,
+                                  const float *norm, float eps);
+/* One launch if `distinct`, two otherwise; one more each where a block of 32 columns lies in two heads (a dim that is no
+ * multiple of 32) or, if `distinct`, where operands are not aligned to 16 bytes. q, k, v are left as they are or as
+ * qkv_store leaves them. act->f32 is not looked at. */
+cudaError_t pl_cuda_fused_attend(cudaStream_t stream, float *out, pl_act *act, float *q, float *k, float *v,
+                                 const pl_kv_layer *kv, const pl_rows *rows, pl_heads heads, int window,
+                                 const float *q_norm, const float *k_norm, const float *rope, float eps, bool distinct,
+                                 int max_context, void *scratch);
+cudaError_t pl_cuda_fused_attn_out(cudaStream_t stream, const pl_matmul *o, const pl_matmul *laurel);
+cudaError_t pl_cuda_fused_attn_residual(cudaStream_t stream, float *y, float *f, pl_act *act, float *laurel,
+                                        const float *a, const float *x, const float *att, const float *laurel_norm,
+                                        const float *att_norm, const float *ffn_norm, int n, int64_t hidden, float eps);
+cudaError_t pl_cuda_fused_ffn(cudaStream_t stream, const pl_ffn *ffn);
+cudaError_t pl_cuda_fused_altup_correct(cudaStream_t stream, pl_streams streams, float *y, float *gate_in, pl_act *act,
+                                        const float *ffn, pl_streams pred, const pl_rows *rows, const pl_altup *altup,
+                                        const float *norm, float eps);
+cudaError_t pl_cuda_fused_ple(cudaStream_t stream, const pl_ple_block *ple, const pl_rows *rows);
 
 #ifdef __cplusplus
 }

@@ -1,9 +1,9 @@
 /* What the kernels for few rows of x share: jobs, how they are dealt to blocks, and the sum at the end.
  *
- * A unit is as many rows of weights as one warp works on at once: a panel, or four rows of a plain type. A unit's
- * columns, in spans of 256, are dealt to k_warps warps of a block; each leaves its part [rows][OUTPUTS] in shared
- * memory, and the parts are added in the order of the warps. k_warps depends on the matrix alone, so that a row's
- * result depends on nothing else either. */
+ * A unit is as many rows of weights as one warp works on at once: a panel, or PLAIN_OUTPUTS rows of a plain type. A
+ * unit's columns, in spans of 256, are dealt to k_warps warps of a block; each leaves its part [rows][OUTPUTS] in
+ * shared memory, and the parts are added in the order of the warps. k_warps depends on the matrix alone, so that a
+ * row's result depends on nothing else either. */
 #ifndef PL_CUDA_MATMUL_JOBS_CUH
 #define PL_CUDA_MATMUL_JOBS_CUH
 
@@ -19,6 +19,7 @@ constexpr int THREADS = 32 * WARPS;
 constexpr int MOST_ROWS = 16;
 constexpr int MOST_JOBS = 8; /* a launch */
 constexpr int MOST_PASSES = 4;
+constexpr int PLAIN_OUTPUTS = 4; /* of a unit of a plain type */
 constexpr unsigned ALL = 0xffffffffu;
 
 struct job {
@@ -26,8 +27,11 @@ struct job {
     float *out;
     const int32_t *n_out, *n_in;
     int64_t out_ld;
-    size_t unit_bytes;
+    size_t unit_bytes; /* of a panel */
+    pl_act x;
     pl_dtype type;
+    bool packed;
+    bool floats;    /* packed, and x is there in f32 only */
     int rows, cols; /* of the matrix */
     int n_rows;
     int k_shift;     /* k_warps is 1, 2, 4 or 8: two to this power */
@@ -38,6 +42,7 @@ struct job {
 struct batch {
     job jobs[MOST_JOBS];
     int n;
+    int passes; /* at most MOST_PASSES, each WARPS parts of sums in shared memory */
 };
 
 /* ---- on the card */
@@ -83,7 +88,7 @@ static __device__ __forceinline__ void store_units(const float *parts, const job
 
 /* ---- on the host */
 
-static inline job describe(const pl_matmul &m, size_t unit_bytes)
+static inline job describe(const pl_matmul &m)
 {
     int64_t spans = (m.w->cols + PL_SPAN - 1) / PL_SPAN;
     job j = {};
@@ -92,8 +97,10 @@ static inline job describe(const pl_matmul &m, size_t unit_bytes)
     j.n_out = m.n_out;
     j.n_in = m.n_in;
     j.out_ld = m.out_ld;
-    j.unit_bytes = unit_bytes;
+    j.unit_bytes = m.w->packed ? pl_panel_bytes(pl_panel_describe(m.w->type), m.w->cols) : 0;
+    j.x = *m.x;
     j.type = m.w->type;
+    j.packed = m.w->packed;
     j.rows = static_cast<int>(m.w->rows);
     j.cols = static_cast<int>(m.w->cols);
     j.n_rows = m.n_rows;
@@ -102,25 +109,26 @@ static inline job describe(const pl_matmul &m, size_t unit_bytes)
     return j;
 }
 
-static inline int unit_count(const job &j, int outputs)
+static inline int unit_count(const job &j)
 {
+    int outputs = j.packed ? PL_PANEL_ROWS : PLAIN_OUTPUTS;
     return (j.rows + outputs - 1) / outputs;
 }
 
 /* Deals blocks to the jobs and returns their number. A block makes several passes where there are plenty of units. */
-static inline int deal_blocks(batch *b, int outputs)
+static inline int deal_blocks(batch *b)
 {
     int64_t warps = 0;
     for (int i = 0; i < b->n; i++)
-        warps += static_cast<int64_t>(unit_count(b->jobs[i], outputs)) << b->jobs[i].k_shift;
+        warps += static_cast<int64_t>(unit_count(b->jobs[i])) << b->jobs[i].k_shift;
     int64_t passes = warps / (2048 * WARPS);
     int blocks = 0;
-    passes = passes < 1 ? 1 : passes > MOST_PASSES ? MOST_PASSES : passes;
+    b->passes = static_cast<int>(passes < 1 ? 1 : passes > MOST_PASSES ? MOST_PASSES : passes);
     for (int i = 0; i < b->n; i++) {
         job *j = &b->jobs[i];
-        j->block_units = static_cast<int>(passes) * WARPS >> j->k_shift;
+        j->block_units = b->passes * WARPS >> j->k_shift;
         j->first_block = blocks;
-        blocks += (unit_count(*j, outputs) + j->block_units - 1) / j->block_units;
+        blocks += (unit_count(*j) + j->block_units - 1) / j->block_units;
     }
     return blocks;
 }

@@ -8,6 +8,7 @@
 
 #include "cuda/kd.cuh"
 #include "cuda/kernels.h"
+#include "cuda/quantize_act.cuh"
 
 namespace row
 {
@@ -118,6 +119,14 @@ static __device__ __forceinline__ float inverse_rms(float squares, int n, float 
     return 1.0f / sqrtf(squares / static_cast<float>(n) + eps);
 }
 
+/* The rest of an RMS norm: v * factor * w. */
+static __device__ __forceinline__ void scale(part &v, float factor, const part &w)
+{
+#pragma unroll
+    for (int i = 0; i < values; i++)
+        v.v[i] = v.v[i] * factor * w.v[i];
+}
+
 /* ---- the block */
 
 /* Thread t holds columns 4 t to 4 t + 3, and those again 4 THREADS further on. What is beyond the row is zero. */
@@ -151,6 +160,17 @@ template <int THREADS, bool WIDE> struct block {
                          make_float4(r.v[4 * q], r.v[4 * q + 1], r.v[4 * q + 2], r.v[4 * q + 3]));
     }
 
+    /* Row `row` of n as integers (see pl_act). */
+    static __device__ __forceinline__ void store_integers(const pl_act &act, int n, int row, const part &r)
+    {
+#pragma unroll
+        for (int q = 0; q < values / 4; q++) {
+            const float quad[4] = {r.v[4 * q], r.v[4 * q + 1], r.v[4 * q + 2], r.v[4 * q + 3]};
+            int64_t at = column(q) / PL_ACT_BLOCK;
+            quantize::store_block(act, n, row, at, at < act.blocks, quad);
+        }
+    }
+
     static __device__ __forceinline__ float get_sum(const float *parts)
     {
         float sum = 0;
@@ -162,6 +182,30 @@ template <int THREADS, bool WIDE> struct block {
         return sum;
     }
 };
+
+/* ---- residual streams */
+
+static __device__ __forceinline__ float *stream_row(const pl_streams &s, int k, int64_t i)
+{
+    return s.v + (k * s.rows + i) * s.hidden;
+}
+
+/* ple_add: v becomes its norm, factor being the inverse RMS, and goes onto streams 1 to 3 of the slot, which s holds.
+ * The sums are not to be fused with the norm's products: what calls this gives the same bits. */
+template <class BLOCK>
+static __device__ __forceinline__ void add_to_streams(const pl_streams &streams, int64_t slot, part (&s)[PL_STREAMS],
+                                                      part &v, float factor, const part &w)
+{
+    const int n = static_cast<int>(streams.hidden);
+    scale(v, factor, w);
+#pragma unroll
+    for (int k = 1; k < PL_STREAMS; k++) {
+#pragma unroll
+        for (int i = 0; i < values; i++)
+            s[k].v[i] = __fadd_rn(s[k].v[i], v.v[i]);
+        BLOCK::store(stream_row(streams, k, slot), n, s[k]);
+    }
+}
 
 /* ---- launch: a kernel is built for the model's own width, and once more for any other */
 
@@ -185,6 +229,16 @@ template <class K> static inline choice<K> choose(int64_t columns, bool wide, K 
 {
     bool is_fast = wide && columns <= static_cast<int64_t>(values) * fast_threads;
     return is_fast ? choice<K>{fast, fast_threads} : choice<K>{any, any_threads};
+}
+
+/* What an op leaves as integers: all columns of its result f32. */
+static inline pl_act integers_of(pl_act *act, const float *f32, int n, int64_t columns)
+{
+    act->f32 = f32;
+    act->ld = act->cols = columns;
+    act->blocks = (columns + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
+    act->rows = n;
+    return *act;
 }
 
 /* A block a row. */

@@ -98,15 +98,15 @@ static __device__ __forceinline__ void load_codes(code_words<TYPE> &w, const uin
     constexpr form F = form_of(TYPE);
     const uint8_t *rows = group + 8 * lane.pair;
     int n = 0;
-    if (F.low_bits())
+    if constexpr (F.low_bits())
         w.v[n++] = ptx::ld_nc_v2(rows + lane.quarter * PL_CHUNK_BYTES);
-    if (F.bits == 8)
+    if constexpr (F.bits == 8)
         w.v[n++] = ptx::ld_nc_v2(rows + (lane.quarter + 4) * PL_CHUNK_BYTES);
-    if (F.pairs()) {
+    if constexpr (F.pairs()) {
         w.v[n++] = ptx::ld_nc_v2(rows + F.low_bits() * PL_CHUNK_BYTES);
         w.v[n++] = ptx::ld_nc_v2(rows + (F.low_bits() + 1) * PL_CHUNK_BYTES);
     }
-    if (F.top())
+    if constexpr (F.top())
         w.v[n++] = ptx::ld_nc_v2(rows + (F.bits - 1) * PL_CHUNK_BYTES);
 }
 
@@ -155,24 +155,22 @@ static __device__ __forceinline__ void row_codes(const code_words<TYPE> &w, bool
 #pragma unroll
     for (int i = 0; i < F.loads(); i++)
         v[i] = second ? w.v[i].y : w.v[i].x;
-    if (F.table) {
-        look_up<TYPE>(v[0], low, high);
-        return;
-    }
     int n = 0;
     low = high = 0;
-    if constexpr (F.bits == 8) {
+    if constexpr (F.table) {
+        look_up<TYPE>(v[0], low, high);
+    } else if constexpr (F.bits == 8) {
         low = v[n++];
         high = v[n++];
-    } else if (F.low_bits()) {
+    } else if constexpr (F.low_bits()) {
         low = v[n] & 0x0f0f0f0fu;
         high = v[n++] >> 4 & 0x0f0f0f0fu;
     }
-    if (F.pairs()) {
+    if constexpr (F.pairs()) {
         low |= (v[n++] >> 2 * quarter & 0x03030303u) << F.low_bits();
         high |= (v[n++] >> 2 * quarter & 0x03030303u) << F.low_bits();
     }
-    if (F.top()) {
+    if constexpr (F.top()) {
         uint32_t top = v[n++] >> quarter;
         low |= (top & 0x01010101u) << (F.bits - 1);
         high |= (top >> 4 & 0x01010101u) << (F.bits - 1);

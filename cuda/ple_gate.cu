@@ -62,26 +62,16 @@ __global__ void __launch_bounds__(THREADS, 1)
     using block = row::block<THREADS, WIDE>;
     KD_SHARED(float, parts, [row::part_ld]);
     const int n = static_cast<int>(streams.hidden);
-    const int64_t at = static_cast<int64_t>(blockIdx.x) * n, stream = streams.rows * n;
-    float *out = streams.v + stream + static_cast<int64_t>(slot[blockIdx.x]) * n;
-    row::part x = block::load(v + at, n), w = block::load(norm, n), s[PL_STREAMS - 1];
+    const int64_t at = static_cast<int64_t>(blockIdx.x) * n, to = slot[blockIdx.x];
+    row::part x = block::load(v + at, n), w = block::load(norm, n), s[PL_STREAMS];
 #pragma unroll
-    for (int k = 0; k < PL_STREAMS - 1; k++)
-        s[k] = block::load(out + k * stream, n);
+    for (int k = 1; k < PL_STREAMS; k++)
+        s[k] = block::load(row::stream_row(streams, k, to), n);
     row::put_sum(parts, row::square_sum(x));
     __syncthreads();
     float factor = row::inverse_rms(block::get_sum(parts), n, eps);
-#pragma unroll
-    for (int i = 0; i < row::values; i++)
-        x.v[i] = x.v[i] * factor * w.v[i];
+    row::add_to_streams<block>(streams, to, s, x, factor, w);
     block::store(v + at, n, x);
-#pragma unroll
-    for (int k = 0; k < PL_STREAMS - 1; k++) {
-#pragma unroll
-        for (int i = 0; i < row::values; i++)
-            s[k].v[i] += x.v[i];
-        block::store(out + k * stream, n, s[k]);
-    }
 }
 
 unsigned pieces(int64_t n, int64_t piece)

@@ -73,6 +73,29 @@ PTX_FN unsigned ld_acquire(const unsigned *p)
 #endif
 }
 
+/* The same of what a thread of the host wrote before it stored to *p with release. */
+PTX_FN unsigned ld_acquire_sys(const unsigned *p)
+{
+#if KD_EMU
+    return ::emu::ld_acquire(p);
+#else
+    unsigned r;
+    asm volatile("ld.acquire.sys.global.u32 %0, [%1];" : "=r"(r) : "l"(p) : "memory");
+    return r;
+#endif
+}
+
+/* The host's threads, once they load it with acquire, see what this thread wrote before. */
+PTX_FN void st_release_sys(uint64_t *p, uint64_t v)
+{
+#if KD_EMU
+    ::emu::before_atomic(p);
+    __atomic_store_n(p, v, __ATOMIC_RELEASE);
+#else
+    asm volatile("st.release.sys.global.u64 [%0], %1;" ::"l"(p), "l"(v) : "memory");
+#endif
+}
+
 PTX_FN unsigned atom_add_release(unsigned *p, unsigned v)
 {
 #if KD_EMU

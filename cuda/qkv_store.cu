@@ -1,10 +1,9 @@
 /* From projections to attention's operands: norms per head, rotation, and the store of K and V.
  *
- * qkv_store: one warp for a head of a row, a pair (i, i + dim / 2) in one lane, so that nothing is exchanged but the sum
- * of squares. Bytes a row: 8 Q + 16 K + 16 V (V = K columns), with the tables some more from L2.
+ * qkv_store: one warp for a head of a row. Bytes a row: 8 Q + 16 K + 16 V (V = K columns), with the tables some more from L2.
  * rope_table: one thread an angle. */
 #include "cuda/kernels.h"
-#include "cuda/norm.cuh"
+#include "cuda/qkv_head.cuh"
 
 namespace
 {
@@ -50,10 +49,8 @@ __global__ void __launch_bounds__(rope_threads)
 }
 
 constexpr int store_warps = 4;
-constexpr int lane_pairs = 128; /* of all lanes, four each */
-constexpr int fast_dim = 2 * lane_pairs;
 constexpr int any_quads = 2;
-static_assert(any_quads * fast_dim == PL_CUDA_MAX_HEAD_DIM, "a head fits the warp");
+static_assert(any_quads * qkv::FAST_DIM == PL_CUDA_MAX_HEAD_DIM, "a head fits the warp");
 
 /* What one warp works on. */
 struct head {
@@ -63,44 +60,19 @@ struct head {
     bool rotated;
 };
 
-__device__ __forceinline__ int64_t cache_at(const pl_kv_layer &kv, const pl_rows &rows, int64_t r, int kv_head, int dim)
-{
-    int32_t position = rows.position[r];
-    int64_t page = kv.table[rows.sequence[r] * kv.table_ld + position / PL_KV_PAGE];
-    return page * kv.page_stride + (static_cast<int64_t>(kv_head) * PL_KV_PAGE + position % PL_KV_PAGE) * dim;
-}
-
 /* The heads of q, then those of k, then those of v. */
 __device__ __forceinline__ head head_of(int index, int64_t r, float *q, float *k, float *v, const pl_kv_layer &kv,
                                         const pl_rows &rows, const pl_heads &heads, const float *q_norm,
                                         const float *k_norm)
 {
     if (index < heads.heads)
-        return head{q + (r * heads.heads + index) * heads.dim, q_norm, nullptr, true};
+        return {q + (r * heads.heads + index) * heads.dim, q_norm, nullptr, true};
     int kv_head = index - heads.heads;
     bool is_k = kv_head < heads.kv_heads;
     if (!is_k)
         kv_head -= heads.kv_heads;
-    int64_t at = (r * heads.kv_heads + kv_head) * heads.dim, to = cache_at(kv, rows, r, kv_head, heads.dim);
+    int64_t at = (r * heads.kv_heads + kv_head) * heads.dim, to = qkv::cache_at(kv, rows, r, kv_head, heads.dim);
     return is_k ? head{k + at, k_norm, kv.k + to, true} : head{v + at, nullptr, kv.v + to, false};
-}
-
-__device__ __forceinline__ float4 times(float4 x, float factor, float4 w)
-{
-    return make_float4(x.x * factor * w.x, x.y * factor * w.y, x.z * factor * w.z, x.w * factor * w.w);
-}
-
-/* a cos - b sin; with -sin the other one of the pair. */
-__device__ __forceinline__ float4 turned(float4 a, float4 b, float4 co, float4 si, float sign)
-{
-    si = make_float4(sign * si.x, sign * si.y, sign * si.z, sign * si.w);
-    return make_float4(a.x * co.x - b.x * si.x, a.y * co.y - b.y * si.y, a.z * co.z - b.z * si.z,
-                       a.w * co.w - b.w * si.w);
-}
-
-__device__ __forceinline__ float squares(float4 v)
-{
-    return (v.x * v.x + v.y * v.y) + (v.z * v.z + v.w * v.w);
 }
 
 template <int QUADS, bool WIDE>
@@ -108,40 +80,16 @@ __global__ void __launch_bounds__(32 * store_warps)
     store_kernel(float *q, float *k, float *v, pl_kv_layer kv, pl_rows rows, pl_heads heads, const float *q_norm,
                  const float *k_norm, const float *rope, float eps)
 {
-    const int index = static_cast<int>(blockIdx.y * store_warps + threadIdx.x / 32), lane = threadIdx.x % 32;
+    const int index = static_cast<int>(blockIdx.y * store_warps + threadIdx.x / 32);
     if (index >= heads.heads + (k ? 2 * heads.kv_heads : 0))
         return;
     const int64_t r = blockIdx.x;
-    const int pairs = heads.dim / 2;
     const head h = head_of(index, r, q, k, v, kv, rows, heads, q_norm, k_norm);
-    const float *cosine = rope + static_cast<int64_t>(rows.slot[r]) * heads.dim, *sine = cosine + pairs;
-    const float4 one = make_float4(1, 1, 1, 1), zero = make_float4(0, 0, 0, 0);
-    float4 a[QUADS], b[QUADS], wa[QUADS], wb[QUADS], co[QUADS], si[QUADS];
-    float sum = 0;
-#pragma unroll
-    for (int i = 0; i < QUADS; i++) {
-        int at = 4 * lane + i * lane_pairs, left = pairs - at;
-        a[i] = row::load4<WIDE>(h.x + at, left);
-        b[i] = row::load4<WIDE>(h.x + pairs + at, left);
-        wa[i] = h.norm ? row::load4<WIDE>(h.norm + at, left) : one;
-        wb[i] = h.norm ? row::load4<WIDE>(h.norm + pairs + at, left) : one;
-        co[i] = h.rotated ? row::load4<WIDE>(cosine + at, left) : one;
-        si[i] = h.rotated ? row::load4<WIDE>(sine + at, left) : zero;
-        sum += squares(a[i]) + squares(b[i]);
-    }
-    float factor = row::inverse_rms(kd::warp_sum(sum), heads.dim, eps);
-#pragma unroll
-    for (int i = 0; i < QUADS; i++) {
-        int at = 4 * lane + i * lane_pairs, left = pairs - at;
-        float4 na = times(a[i], factor, wa[i]), nb = times(b[i], factor, wb[i]);
-        float4 out_a = turned(na, nb, co[i], si[i], 1), out_b = turned(nb, na, co[i], si[i], -1);
-        row::store4<WIDE>(h.x + at, left, out_a);
-        row::store4<WIDE>(h.x + pairs + at, left, out_b);
-        if (h.cache) {
-            row::store4<WIDE>(h.cache + at, left, out_a);
-            row::store4<WIDE>(h.cache + pairs + at, left, out_b);
-        }
-    }
+    const float *cosine = h.rotated ? rope + static_cast<int64_t>(rows.slot[r]) * heads.dim : nullptr;
+    const qkv::head<QUADS> made = qkv::make_head<QUADS, WIDE>(h.x, h.norm, cosine, heads.dim, eps);
+    qkv::store_head<QUADS, WIDE>(h.x, made, heads.dim);
+    if (h.cache)
+        qkv::store_head<QUADS, WIDE>(h.cache, made, heads.dim);
 }
 
 unsigned pieces(int n, int piece)
@@ -169,9 +117,8 @@ extern "C" cudaError_t pl_cuda_qkv_store(cudaStream_t stream, float *q, float *k
         return cudaSuccess;
     if (heads.dim > PL_CUDA_MAX_HEAD_DIM)
         return cudaErrorInvalidValue;
-    bool wide = row::is_wide(heads.dim / 2, q, k, v, q_norm, k_norm, rope) &&
-                (!k || row::is_wide(kv->page_stride, kv->k, kv->v));
-    auto qkv_store = wide && heads.dim <= fast_dim ? store_kernel<1, true> : store_kernel<any_quads, false>;
+    bool wide = qkv::is_wide(heads, q, k, v, *kv, q_norm, k_norm, rope);
+    auto qkv_store = wide && heads.dim <= qkv::FAST_DIM ? store_kernel<1, true> : store_kernel<any_quads, false>;
     dim3 blocks(static_cast<unsigned>(rows->n), pieces(heads.heads + (k ? 2 * heads.kv_heads : 0), store_warps));
     return KD_LAUNCH(qkv_store, (kd::launch_cfg{blocks, dim3(32 * store_warps), 0, stream, false}), q, k, v, *kv, *rows,
                      heads, q_norm, k_norm, rope, eps);

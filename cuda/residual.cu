@@ -1,17 +1,17 @@
 /* Where attention, LAuReL and the active stream meet, and the norm before the FFN.
  *
  * One block a row, all five rows in registers; the two norms' sums share a barrier, the third needs their result.
- * Bytes a row of H columns: 28 H and the three norms' weights. */
+ * Bytes a row of H columns: 28 H and the three norms' weights; f as integers 2.4 H more. */
 #include "cuda/kernels.h"
 #include "cuda/norm.cuh"
 
 namespace
 {
 
-/* y may be att: a thread writes what it alone has read. */
+/* y may be att: a thread writes what it alone has read. act: f as integers; without buffers none are wanted. */
 template <int THREADS, bool WIDE>
 __global__ void __launch_bounds__(THREADS, 1)
-    residual_kernel(float *y, float *f, float *laurel, const float *a, const float *x, const float *att,
+    residual_kernel(float *y, float *f, pl_act act, float *laurel, const float *a, const float *x, const float *att,
                     const float *laurel_norm, const float *att_norm, const float *ffn_norm, int n, float eps)
 {
     using block = row::block<THREADS, WIDE>;
@@ -38,10 +38,25 @@ __global__ void __launch_bounds__(THREADS, 1)
     block::store(y + at, n, v);
     __syncthreads();
     float factor = row::inverse_rms(block::get_sum(parts[2]), n, eps);
-#pragma unroll
-    for (int i = 0; i < row::values; i++)
-        v.v[i] = v.v[i] * factor * wf.v[i];
+    row::scale(v, factor, wf);
     block::store(f + at, n, v);
+    if (act.hi_lo)
+        block::store_integers(act, static_cast<int>(gridDim.x), static_cast<int>(blockIdx.x), v);
+}
+
+cudaError_t residual(cudaStream_t stream, float *y, float *f, pl_act act, float *laurel, const float *a, const float *x,
+                     const float *att, const float *laurel_norm, const float *att_norm, const float *ffn_norm, int n,
+                     int64_t hidden, float eps)
+{
+    if (n == 0)
+        return cudaSuccess;
+    if (hidden > PL_CUDA_MAX_HIDDEN)
+        return cudaErrorInvalidValue;
+    bool wide = row::is_wide(hidden, y, f, laurel, a, x, att, laurel_norm, att_norm, ffn_norm);
+    auto attn_residual = row::choose(hidden, wide, residual_kernel<row::fast_threads, true>,
+                                     residual_kernel<row::any_threads, false>);
+    return KD_LAUNCH(attn_residual.kernel, row::launch(stream, n, attn_residual.threads), y, f, act, laurel, a, x, att,
+                     laurel_norm, att_norm, ffn_norm, static_cast<int>(hidden), eps);
 }
 
 } // namespace
@@ -51,13 +66,14 @@ extern "C" cudaError_t pl_cuda_attn_residual(cudaStream_t stream, float *y, floa
                                              const float *att_norm, const float *ffn_norm, int n, int64_t hidden,
                                              float eps)
 {
-    if (n == 0)
-        return cudaSuccess;
-    if (hidden > PL_CUDA_MAX_HIDDEN)
-        return cudaErrorInvalidValue;
-    bool wide = row::is_wide(hidden, y, f, laurel, a, x, att, laurel_norm, att_norm, ffn_norm);
-    auto attn_residual = row::choose(hidden, wide, residual_kernel<row::fast_threads, true>,
-                                     residual_kernel<row::any_threads, false>);
-    return KD_LAUNCH(attn_residual.kernel, row::launch(stream, n, attn_residual.threads), y, f, laurel, a, x, att,
-                     laurel_norm, att_norm, ffn_norm, static_cast<int>(hidden), eps);
+    return residual(stream, y, f, pl_act{}, laurel, a, x, att, laurel_norm, att_norm, ffn_norm, n, hidden, eps);
+}
+
+extern "C" cudaError_t pl_cuda_fused_attn_residual(cudaStream_t stream, float *y, float *f, pl_act *act, float *laurel,
+                                                   const float *a, const float *x, const float *att,
+                                                   const float *laurel_norm, const float *att_norm,
+                                                   const float *ffn_norm, int n, int64_t hidden, float eps)
+{
+    pl_act integers = row::integers_of(act, f, n, hidden);
+    return residual(stream, y, f, integers, laurel, a, x, att, laurel_norm, att_norm, ffn_norm, n, hidden, eps);
 }

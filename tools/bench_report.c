@@ -1,8 +1,11 @@
 #include "tools/bench_report.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "tools/console.h"
+
+#define LEAST_BACKEND_WIDTH 14
 
 double pl_bench_mean(const double *v, size_t n)
 {
@@ -38,7 +41,7 @@ static void test_name(const pl_bench_result *r, char out[32])
 
 /* ---- formats ------------------------------------------------------------------------------------ */
 
-static void write_row(const pl_bench_result *r, bool markdown)
+static void write_row(const pl_bench_result *r, bool markdown, int backend_width)
 {
     char test[32], rate[48], bytes[32] = "", used[32] = "";
     const char *bar = markdown ? " | " : "  ";
@@ -49,19 +52,19 @@ static void write_row(const pl_bench_result *r, bool markdown)
     if (share(r) > 0)
         snprintf(used, sizeof used, "%.0f %%", 100 * share(r));
     /* printf counts bytes; the sign of the deviation is two */
-    printf("%s%-24s%s%9.1f%s%-14s%s%7d%s%-16s%s%8s%s%21s%s%9s%s%9s%s\n", markdown ? "| " : "", r->model, bar,
-           (double)r->model_bytes / 1e6, bar, r->backend, bar, r->threads, bar, r->path, bar, test, bar, rate, bar,
-           bytes, bar, used, markdown ? " |" : "");
+    printf("%s%-24s%s%9.1f%s%-*s%s%-6s%s%7d%s%-16s%s%8s%s%21s%s%9s%s%9s%s\n", markdown ? "| " : "", r->model, bar,
+           (double)r->model_bytes / 1e6, bar, backend_width, r->backend, bar, r->ple ? r->ple : "-", bar, r->threads,
+           bar, r->path, bar, test, bar, rate, bar, bytes, bar, used, markdown ? " |" : "");
 }
 
-static void write_heading(bool markdown)
+static void write_heading(bool markdown, int backend_width)
 {
     const char *bar = markdown ? " | " : "  ";
-    printf("%s%-24s%s%9s%s%-14s%s%7s%s%-16s%s%8s%s%20s%s%9s%s%9s%s\n", markdown ? "| " : "", "model", bar, "MB", bar,
-           "backend", bar, "threads", bar, "path", bar, "test", bar, "tokens/s", bar, "MB/token", bar, "bandwidth",
-           markdown ? " |" : "");
+    printf("%s%-24s%s%9s%s%-*s%s%-6s%s%7s%s%-16s%s%8s%s%20s%s%9s%s%9s%s\n", markdown ? "| " : "", "model", bar, "MB",
+           bar, backend_width, "backend", bar, "ple", bar, "threads", bar, "path", bar, "test", bar, "tokens/s", bar,
+           "MB/token", bar, "bandwidth", markdown ? " |" : "");
     if (markdown)
-        puts("| --- | ---: | --- | ---: | --- | ---: | ---: | ---: | ---: |");
+        puts("| --- | ---: | --- | --- | ---: | --- | ---: | ---: | ---: | ---: |");
 }
 
 /* A field that may hold anything. */
@@ -81,7 +84,7 @@ static void write_csv(const pl_bench_result *r)
     write_quoted(r->model);
     printf(",%zu,", r->model_bytes);
     write_quoted(r->backend);
-    printf(",%d,%d,", r->threads, r->batch_rows);
+    printf(",%s,%d,%d,", r->ple ? r->ple : "", r->threads, r->batch_rows);
     write_quoted(r->path);
     printf(",%d,%d,%zu,%.6g,%.6g,%.6g,%.6g,%.6g,%zu,%.6g,%.6g\n", r->n_prompt, r->n_gen, r->n,
            pl_bench_mean(r->rates, r->n), pl_bench_deviation(r->rates, r->n), pl_bench_median(r->rates, r->n),
@@ -94,6 +97,7 @@ static void write_json(pl_json *json, const pl_bench_result *r)
     pl_json_put_string(json, "model", r->model);
     pl_json_put_size(json, "model_bytes", r->model_bytes);
     pl_json_put_string(json, "backend", r->backend);
+    pl_json_put_string(json, "ple", r->ple);
     pl_json_put_int(json, "threads", r->threads);
     pl_json_put_int(json, "batch_rows", r->batch_rows);
     pl_json_put_string(json, "path", r->path);
@@ -117,31 +121,34 @@ static void write_json(pl_json *json, const pl_bench_result *r)
 /* ---- the report --------------------------------------------------------------------------------- */
 
 /* Before the first result, so that what fails before it prints nothing. */
-static void begin(pl_bench_report *report)
+static void begin(pl_bench_report *report, const pl_bench_result *first)
 {
+    int width = (int)strlen(first->backend);
     if (report->begun)
         return;
     report->begun = true;
+    report->backend_width = width > LEAST_BACKEND_WIDTH ? width : LEAST_BACKEND_WIDTH;
     report->json = pl_json_to_file(stdout);
     switch (report->format) {
     case PL_BENCH_JSON: pl_json_begin_array(&report->json); break;
     case PL_BENCH_CSV:
-        puts("model,model_bytes,backend,threads,batch_rows,path,n_prompt,n_gen,repetitions,mean,stddev,median,min,max,"
-             "token_bytes,bandwidth_bytes_per_s,bandwidth_share");
+        puts(
+            "model,model_bytes,backend,ple,threads,batch_rows,path,n_prompt,n_gen,repetitions,mean,stddev,median,min,max,"
+            "token_bytes,bandwidth_bytes_per_s,bandwidth_share");
         break;
     case PL_BENCH_TABLE:
-    case PL_BENCH_MD: write_heading(report->format == PL_BENCH_MD); break;
+    case PL_BENCH_MD: write_heading(report->format == PL_BENCH_MD, report->backend_width); break;
     }
 }
 
 void pl_bench_report_add(pl_bench_report *report, const pl_bench_result *result)
 {
-    begin(report);
+    begin(report, result);
     switch (report->format) {
     case PL_BENCH_JSON: write_json(&report->json, result); break;
     case PL_BENCH_CSV: write_csv(result); break;
     case PL_BENCH_TABLE:
-    case PL_BENCH_MD: write_row(result, report->format == PL_BENCH_MD); break;
+    case PL_BENCH_MD: write_row(result, report->format == PL_BENCH_MD, report->backend_width); break;
     }
     fflush(stdout);
 }

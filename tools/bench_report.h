@@ -8,6 +8,7 @@
 typedef struct pl_bench_result {
     const char *model;
     const char *backend;
+    const char *ple; /* placement of the per-layer table; NULL: of no matter */
     const char *path;
     int32_t threads, batch_rows;
     size_t model_bytes;      /* of weights */
@@ -21,6 +22,7 @@ typedef struct pl_bench_result {
 typedef struct pl_bench_report {
     pl_bench_output format;
     pl_json json;
+    int backend_width; /* of the table's column */
     bool begun;
 } pl_bench_report; /* all zero but for the format: nothing reported yet */
 

@@ -6,6 +6,7 @@
 #include "host/base/bandwidth.h"
 #include "host/base/progress.h"
 #include "host/base/rng.h"
+#include "host/base/timeline.h"
 #include "tools/bench_report.h"
 #include "tools/commands.h"
 #include "tools/console.h"
@@ -81,13 +82,17 @@ static pl_status measure(bench *b, int32_t n_prompt, int32_t n_gen, pl_error *er
     double warm_up;
     PL_TRY(run_once(b, n_prompt, n_gen, &warm_up, err));
     for (size_t i = 0; i < n; i++) {
+        double begin = pl_timeline_now(b->opened.timeline);
         PL_TRY(run_once(b, n_prompt, n_gen, &b->rates[i], err));
+        pl_timeline_end(b->opened.timeline, PL_TIMELINE_MAIN, n_gen ? "repetition: answer" : "repetition: prompt",
+                        begin);
         pl_progress_update(&b->progress, ++b->done);
     }
     qsort(b->rates, n, sizeof *b->rates, rising);
     pl_bench_result result = {
         .model = base_name(b->options->model),
         .backend = b->info.backend,
+        .ple = b->info.ple ? pl_ple_placement_name(b->info.ple) : NULL,
         .path = pl_session_path(b->opened.session),
         .threads = b->info.threads,
         .batch_rows = b->info.batch_rows,
@@ -136,9 +141,10 @@ static pl_status bench_threads(bench *b, int32_t threads, pl_error *err)
     params.context = prompt + 1 > gen ? prompt + 1 : gen;
     PL_TRY(pl_opened_engine(b->options, &params, &b->opened, err));
     pl_engine_describe(b->opened.engine, &b->info);
-    if (gen > 2)
+    if (gen > 2 && b->info.kind != PL_BACKEND_CUDA) { /* a card reads its own memory */
         PL_TRY(pl_bandwidth_read(b->info.threads, b->options->no_pin, &b->bandwidth, err));
-    pl_console_detail(b->options, "%d threads read %.1f GB/s from memory", b->info.threads, b->bandwidth / 1e9);
+        pl_console_detail(b->options, "%d threads read %.1f GB/s from memory", b->info.threads, b->bandwidth / 1e9);
+    }
     if (b->options->paths.n == 0)
         PL_TRY(bench_path(b, NULL, err));
     for (size_t i = 0; i < b->options->paths.n; i++)
@@ -168,12 +174,14 @@ pl_status pl_cmd_bench(const pl_options *options, pl_error *err)
     size_t runs = count_runs(options);
     if (runs == 0)
         return pl_fail(err, PL_ERR_ARGUMENT, "nothing to measure: all of --n-prompt and --n-gen are 0");
+    PL_TRY_GOTO(pl_opened_trace(options, &b.opened, err));
     PL_TRY_GOTO(pl_model_open(options->model, &b.opened.model, err));
     PL_TRY_GOTO(make_prompt(&b, err));
     pl_progress_start(&b.progress, "measuring", NULL, (double)runs, !options->quiet);
     for (size_t i = 0; i < options->bench_threads.n; i++)
         PL_TRY_GOTO(bench_threads(&b, options->bench_threads.items[i], err));
     PL_TRY_GOTO(pl_bench_report_end(&b.report, err));
+    PL_TRY_GOTO(pl_opened_write_trace(options, &b.opened, err));
 fail:
     pl_progress_finish(&b.progress);
     pl_opened_free(&b.opened);

@@ -168,8 +168,6 @@ static pl_status debug_logits(const pl_options *options, pl_error *err)
     pl_tokens ids = {.ids = NULL};
     pl_engine_params params = pl_opened_params(options);
     params.batch_rows = options->chunk;
-    if (options->backend == PL_BACKEND_CUDA)
-        return pl_fail(err, PL_ERR_UNSUPPORTED, "--backend cuda: this build computes on the CPU only");
     PL_TRY_GOTO(pl_model_open(options->model, &opened.model, err));
     PL_TRY_GOTO(read_ids(options, opened.model, &ids, err));
     PL_TRY_GOTO(pl_opened_engine(options, &params, &opened, err));

@@ -115,33 +115,33 @@ static void print_memory_row(const char *part, double memory, double file, doubl
 static void print_memory(const pl_options *options, const pl_inspect_facts *f)
 {
     const pl_memory_plan *p = &f->plan;
+    const pl_card_memory *card = &f->on_card[PL_PLE_PINNED];
     char heading[96], row[PL_SIZE_TEXT], remark[64];
-    double core = (double)pl_inspect_core(f).bytes, head = (double)f->parts[PL_PART_HEAD].bytes;
     double kv = (double)p->kv, work = (double)p->work;
     snprintf(heading, sizeof heading, "Memory, one session of %d tokens", f->context);
     snprintf(remark, sizeof remark, "a token reads one row of %s", pl_size_text((double)p->ple_row, row));
     title(options, heading);
     printf("  %-18s %12s %12s %12s\n", "", "CPU: memory", "CPU: mapped", "a card");
-    print_memory_row("core", (double)p->core_packed, (double)p->core_mapped, core, "");
-    print_memory_row("embedding, head", (double)p->head_packed, (double)p->head_mapped, head, "");
-    print_memory_row("K/V", kv, 0, kv, "");
-    print_memory_row("a step", work, 0, work, "");
+    print_memory_row("core", (double)p->core_packed, (double)p->core_mapped, (double)(p->core_packed + p->core_mapped),
+                     "");
+    print_memory_row("embedding, head", (double)p->head_packed, (double)p->head_mapped,
+                     (double)(p->head_packed + p->head_mapped), "");
+    print_memory_row("K/V", kv, 0, (double)card->kv, "");
+    print_memory_row("a step", work, 0, (double)card->work, "");
+    print_memory_row("kernels, graphs", 0, 0, (double)card->reserve, "set aside");
     print_memory_row("per-layer table", 0, (double)p->ple_table, 0, remark);
     print_memory_row("= all", (double)p->core_packed + (double)p->head_packed + kv + work,
-                     (double)p->core_mapped + (double)p->head_mapped + (double)p->ple_table, core + head + kv + work,
-                     "a card leaves the table to the host");
+                     (double)p->core_mapped + (double)p->head_mapped + (double)p->ple_table,
+                     (double)pl_card_memory_total(card), "");
 }
 
-static void print_devices(const pl_options *options, const pl_inspect_facts *f)
+static void print_placements(const pl_options *options, const pl_inspect_facts *f)
 {
-    char total[PL_SIZE_TEXT], available[PL_SIZE_TEXT];
-    title(options, "Cards");
-    if (f->devices.n == 0)
-        printf("  none: %s\n", f->devices.reason);
-    for (int i = 0; i < f->devices.n; i++) {
-        const pl_device *d = &f->devices.devices[i];
-        printf("  %-32s compute %d.%d, %s, %s free, %s\n", d->name, d->capability_major, d->capability_minor,
-               pl_size_text((double)d->total_bytes, total), pl_size_text((double)d->free_bytes, available), d->pci_id);
+    title(options, "Per-layer table, with a card");
+    printf("  %-18s %12s %12s %12s\n", "", "host: pinned", "host: cached", "the card");
+    for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++) {
+        const pl_card_memory *m = &f->on_card[ple];
+        print_memory_row(pl_ple_placement_name(ple), (double)m->pinned, (double)m->host, (double)m->table, "");
     }
 }
 
@@ -159,10 +159,29 @@ static void print_tensors(const pl_options *options, const pl_inspect_facts *f)
     }
 }
 
+static pl_status list_devices(const pl_options *options, pl_error *err)
+{
+    pl_inspect_cards cards;
+    pl_inspect_find_cards(options->card_memory, &cards);
+    if (!options->json) {
+        printf("Cards\n");
+        pl_inspect_print_cards(&cards, NULL);
+        return pl_console_flush(err);
+    }
+    pl_json json = pl_json_to_file(stdout);
+    pl_json_begin_object(&json);
+    pl_inspect_write_cards(&json, &cards, NULL);
+    pl_json_end_object(&json);
+    pl_json_newline(&json);
+    return pl_json_flush(&json, "standard output", err);
+}
+
 pl_status pl_cmd_inspect(const pl_options *options, pl_error *err)
 {
     pl_inspect_facts facts;
     pl_status status = PL_OK;
+    if (options->list_devices)
+        return list_devices(options, err);
     PL_TRY(pl_inspect_gather(options, &facts, err));
     if (options->json) {
         status = pl_inspect_print_json(&facts, options->tensors, err);
@@ -172,7 +191,9 @@ pl_status pl_cmd_inspect(const pl_options *options, pl_error *err)
         print_parts(options, &facts);
         print_paths(options, &facts);
         print_memory(options, &facts);
-        print_devices(options, &facts);
+        print_placements(options, &facts);
+        title(options, "Cards");
+        pl_inspect_print_cards(&facts.cards, &facts.plan);
         if (options->tensors)
             print_tensors(options, &facts);
     }

@@ -84,11 +84,16 @@ pl_status pl_cmd_run(const pl_options *options, pl_error *err)
     PL_TRY_GOTO(pl_prompt_read(options, &prompt, &given, err));
     bool chat = options->interactive || !given;
     PL_TRY_GOTO(check_options(options, chat, err));
+    PL_TRY_GOTO(pl_opened_trace(options, &opened, err));
     PL_TRY_GOTO(pl_opened_start(options, &params, &opened, err));
     if (chat)
-        PL_TRY_GOTO(pl_chat_loop(options, &opened, given ? pl_strbuf_string(&prompt) : NULL, err));
+        status = pl_chat_loop(options, &opened, given ? pl_strbuf_string(&prompt) : NULL, err);
     else
-        PL_TRY_GOTO(answer_once(options, &opened, &prompt, err));
+        status = answer_once(options, &opened, &prompt, err);
+    if (status == PL_OK || status == PL_ERR_CANCELLED) {
+        pl_status written = pl_opened_write_trace(options, &opened, err);
+        status = written == PL_OK ? status : written;
+    }
 fail:
     pl_opened_free(&opened);
     pl_strbuf_free(&prompt);

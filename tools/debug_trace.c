@@ -50,14 +50,18 @@ static bool reserve(pl_debug_tensor *tensor, int64_t rows)
     return true;
 }
 
-/* Arrives as [streams][rows][width]; kept as [rows][streams][width], so that rows can be added. */
+/* Arrives as [streams][rows][width]; kept as [rows][streams][width], so that rows can be added. Rows of a path with a
+ * narrower FFN are filled up with zeros. */
 static void append(pl_debug_tensor *tensor, const pl_trace_tensor *t)
 {
     size_t width = (size_t)tensor->width, streams = (size_t)tensor->streams, rows = (size_t)t->rows;
+    size_t narrow = (size_t)t->width;
     for (size_t s = 0; s < streams; s++)
-        for (size_t r = 0; r < rows; r++)
-            memcpy(tensor->v + (((size_t)tensor->rows + r) * streams + s) * width, t->v + (s * rows + r) * width,
-                   width * sizeof *t->v);
+        for (size_t r = 0; r < rows; r++) {
+            float *to = tensor->v + (((size_t)tensor->rows + r) * streams + s) * width;
+            memcpy(to, t->v + (s * rows + r) * narrow, narrow * sizeof *to);
+            memset(to + narrow, 0, (width - narrow) * sizeof *to);
+        }
     tensor->rows += t->rows;
 }
 
@@ -69,6 +73,10 @@ void pl_debug_trace_take(void *user, const pl_trace_tensor *t)
     pl_debug_tensor *tensor = find(trace, t);
     if (!tensor || !reserve(tensor, t->rows))
         pl_fail_memory(&trace->error, (size_t)(t->rows * t->width) * (size_t)t->streams * sizeof *t->v, t->name);
+    else if (t->width > tensor->width)
+        pl_fail(&trace->error, PL_ERR_UNSUPPORTED,
+                "%s is %lld wide, %lld on the path before: with all tensors a switch must not widen the path", t->name,
+                (long long)t->width, (long long)tensor->width);
     else
         append(tensor, t);
 }

@@ -200,10 +200,19 @@ static void try_text(pl_inspect_facts *f, const char *path)
     pl_model_close(model);
 }
 
-static int context_of(const pl_options *options, const pl_config *config)
+/* ---- memory ------------------------------------------------------------------------------------- */
+
+static void plan_memory(pl_inspect_facts *f, const pl_options *options)
 {
-    int most = config->context < 32768 ? config->context : 32768;
-    return options->n_context ? options->n_context : most;
+    const pl_config *config = pl_checkpoint_config(f->checkpoint);
+    int most = config->context < PL_DEFAULT_CONTEXT ? config->context : PL_DEFAULT_CONTEXT;
+    f->context = options->n_context ? options->n_context : most;
+    int rows = f->context < PL_DEFAULT_BATCH_ROWS ? f->context : PL_DEFAULT_BATCH_ROWS;
+    pl_memory_plan_compute(f->checkpoint, f->context, rows, &f->plan);
+    for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++)
+        pl_card_memory_compute(config, &f->plan, ple, 1, f->context, rows, &f->on_card[ple]);
+    pl_inspect_find_cards(options->card_memory, &f->cards);
+    pl_inspect_fit_cards(config, &f->plan, options->n_context, &f->cards);
 }
 
 pl_status pl_inspect_gather(const pl_options *options, pl_inspect_facts *out, pl_error *err)
@@ -214,9 +223,7 @@ pl_status pl_inspect_gather(const pl_options *options, pl_inspect_facts *out, pl
     count_parts(out);
     count_types(out);
     PL_TRY_GOTO(find_paths(out, err));
-    out->context = context_of(options, pl_checkpoint_config(out->checkpoint));
-    pl_memory_plan_compute(out->checkpoint, out->context, PL_INSPECT_ROWS, &out->plan);
-    pl_devices_list(&out->devices);
+    plan_memory(out, options);
     try_text(out, options->model);
     return PL_OK;
 fail:

@@ -3,12 +3,10 @@
 #define PL_TOOLS_INSPECT_FACTS_H
 
 #include "host/base/options.h"
-#include "host/engine/memory.h"
 #include "host/model/path.h"
-#include "host/ops/devices.h"
+#include "tools/inspect_cards.h"
 
 #define PL_INSPECT_TYPES 64
-#define PL_INSPECT_ROWS 512 /* the engine's own choice, for the memory of a step */
 
 typedef struct pl_inspect_type {
     const char *name;
@@ -53,7 +51,8 @@ typedef struct pl_inspect_facts {
     size_t n_paths;
     int context;
     pl_memory_plan plan;
-    pl_device_list devices;
+    pl_card_memory on_card[PL_PLE_DISK + 1]; /* with each placement of the per-layer table, for one session */
+    pl_inspect_cards cards;
     int32_t n_pieces;         /* of the tokenizer; 0: it cannot be read */
     pl_error tokenizer_error; /* why not */
     bool chat;                /* the chat template is known */

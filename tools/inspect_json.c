@@ -99,10 +99,24 @@ static void write_paths(pl_json *json, const pl_inspect_facts *f)
     pl_json_end_array(json);
 }
 
+static void write_card_memory(pl_json *json, pl_ple_placement ple, const pl_card_memory *m)
+{
+    pl_json_begin_object(json);
+    pl_json_put_string(json, "ple", pl_ple_placement_name(ple));
+    pl_json_put_size(json, "weights_bytes", m->weights);
+    pl_json_put_size(json, "kv_bytes", m->kv);
+    pl_json_put_size(json, "step_bytes", m->work);
+    pl_json_put_size(json, "reserve_bytes", m->reserve);
+    pl_json_put_size(json, "table_bytes", m->table);
+    pl_json_put_size(json, "card_bytes", pl_card_memory_total(m));
+    pl_json_put_size(json, "pinned_bytes", m->pinned);
+    pl_json_put_size(json, "host_bytes", m->host);
+    pl_json_end_object(json);
+}
+
 static void write_memory(pl_json *json, const pl_inspect_facts *f)
 {
     const pl_memory_plan *p = &f->plan;
-    size_t card = pl_inspect_core(f).bytes + f->parts[PL_PART_HEAD].bytes + p->kv + p->work;
     pl_json_key_object(json, "memory");
     pl_json_put_int(json, "context", f->context);
     pl_json_put_size(json, "core_packed_bytes", p->core_packed);
@@ -115,26 +129,12 @@ static void write_memory(pl_json *json, const pl_inspect_facts *f)
     pl_json_put_size(json, "kv_bytes_per_token", p->kv_per_token);
     pl_json_put_size(json, "step_bytes", p->work);
     pl_json_put_size(json, "unused_bytes", p->unused);
-    pl_json_put_size(json, "card_bytes", card);
-    pl_json_end_object(json);
-}
-
-static void write_devices(pl_json *json, const pl_inspect_facts *f)
-{
-    pl_json_key_array(json, "cards");
-    for (int i = 0; i < f->devices.n; i++) {
-        const pl_device *d = &f->devices.devices[i];
-        pl_json_begin_object(json);
-        pl_json_put_string(json, "name", d->name);
-        pl_json_put_int(json, "capability_major", d->capability_major);
-        pl_json_put_int(json, "capability_minor", d->capability_minor);
-        pl_json_put_size(json, "total_bytes", d->total_bytes);
-        pl_json_put_size(json, "free_bytes", d->free_bytes);
-        pl_json_put_string(json, "pci_id", d->pci_id);
-        pl_json_end_object(json);
-    }
+    pl_json_put_size(json, "card_bytes", pl_card_memory_total(&f->on_card[PL_PLE_PINNED]));
+    pl_json_key_array(json, "card_placements");
+    for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++)
+        write_card_memory(json, ple, &f->on_card[ple]);
     pl_json_end_array(json);
-    pl_json_put_string(json, "no_cards_because", f->devices.n ? NULL : f->devices.reason);
+    pl_json_end_object(json);
 }
 
 static void write_tensors(pl_json *json, const pl_inspect_facts *f)
@@ -169,7 +169,7 @@ pl_status pl_inspect_print_json(const pl_inspect_facts *facts, bool tensors, pl_
     write_parts(&json, facts);
     write_paths(&json, facts);
     write_memory(&json, facts);
-    write_devices(&json, facts);
+    pl_inspect_write_cards(&json, &facts->cards, &facts->plan);
     if (tensors)
         write_tensors(&json, facts);
     pl_json_end_object(&json);

@@ -1,11 +1,25 @@
 #include "tools/opened.h"
 
+#include <unistd.h>
+
 #include "host/base/progress.h"
+#include "host/base/timeline.h"
 #include "tools/console.h"
+
+static pl_backend_kind backend_of(const pl_options *options)
+{
+    if (options->backend == PL_BACKEND_AUTO && options->n_gpu_layers == 0)
+        return PL_BACKEND_CPU;
+    return (pl_backend_kind)options->backend;
+}
 
 pl_engine_params pl_opened_params(const pl_options *options)
 {
     return (pl_engine_params){
+        .backend = backend_of(options),
+        .device = options->device,
+        .ple = (pl_ple_placement)options->ple,
+        .sessions = options->command == PL_COMMAND_SENSITIVITY ? 3 : 1, /* it compares two of its own */
         .threads = options->n_threads,
         .context = options->n_context,
         .batch_rows = options->n_batch,
@@ -31,10 +45,23 @@ static void show_loading(void *user, const char *what, double fraction)
     pl_progress_update(&l->progress, fraction);
 }
 
+/* Why it is not a card that computes, for those who wait in front of a terminal. */
+static void tell_placement(const pl_options *options, const pl_engine_info *info)
+{
+    bool waits = options->command == PL_COMMAND_RUN && info->kind == PL_BACKEND_CPU && isatty(STDERR_FILENO);
+    if (!info->placement || !*info->placement)
+        return;
+    if (waits)
+        pl_console_note(options, "%s", info->placement);
+    else
+        pl_console_detail(options, "%s", info->placement);
+}
+
 static void describe(const pl_options *options, const pl_engine *engine)
 {
     pl_engine_info info;
     pl_engine_describe(engine, &info);
+    tell_placement(options, &info);
     pl_console_detail(
         options,
         "%s, %d threads, context %d, %d rows a step; loaded in %.2f s: %.1f MB of weights in memory, %.1f MB "
@@ -49,7 +76,10 @@ pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *pa
     pl_engine_params with_progress = *params;
     with_progress.progress = show_loading;
     with_progress.progress_user = &l;
+    with_progress.timeline = opened->timeline;
+    double begin = pl_timeline_now(opened->timeline);
     pl_status status = pl_engine_create(opened->model, &with_progress, &opened->engine, err);
+    pl_timeline_end(opened->timeline, PL_TIMELINE_MAIN, "create engine", begin);
     if (l.what)
         pl_progress_finish(&l.progress);
     PL_TRY(status);
@@ -58,22 +88,49 @@ pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *pa
     return options->path ? pl_session_set_path(opened->session, options->path, PL_SWITCH_EXACT, err) : PL_OK;
 }
 
-pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err)
-{
-    pl_status status;
-    *out = (pl_opened){.model = NULL};
-    PL_TRY_GOTO(pl_model_open(options->model, &out->model, err));
-    PL_TRY_GOTO(pl_opened_engine(options, params, out, err));
-    return PL_OK;
-fail:
-    pl_opened_free(out);
-    return status;
-}
-
-void pl_opened_free(pl_opened *opened)
+static void close_model(pl_opened *opened)
 {
     pl_session_free(opened->session);
     pl_engine_free(opened->engine);
     pl_model_close(opened->model);
+    opened->session = NULL;
+    opened->engine = NULL;
+    opened->model = NULL;
+}
+
+pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err)
+{
+    pl_status status;
+    double begin = pl_timeline_now(out->timeline);
+    PL_TRY_GOTO(pl_model_open(options->model, &out->model, err));
+    pl_timeline_end(out->timeline, PL_TIMELINE_MAIN, "open model", begin);
+    PL_TRY_GOTO(pl_opened_engine(options, params, out, err));
+    return PL_OK;
+fail:
+    close_model(out);
+    return status;
+}
+
+pl_status pl_opened_trace(const pl_options *options, pl_opened *out, pl_error *err)
+{
+    if (!options->trace)
+        return PL_OK;
+    PL_TRY(pl_outfile_open(options->trace, &out->trace, err));
+    return pl_timeline_create(0, &out->timeline, err);
+}
+
+pl_status pl_opened_write_trace(const pl_options *options, pl_opened *opened, pl_error *err)
+{
+    if (!opened->timeline)
+        return PL_OK;
+    PL_TRY(pl_timeline_print(opened->timeline, opened->trace.file, options->trace, err));
+    return pl_outfile_commit(&opened->trace, err);
+}
+
+void pl_opened_free(pl_opened *opened)
+{
+    close_model(opened);
+    pl_timeline_free(opened->timeline);
+    pl_outfile_abort(&opened->trace);
     *opened = (pl_opened){.model = NULL};
 }

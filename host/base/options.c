@@ -200,7 +200,7 @@ static pl_status check_required(parser *p)
     pl_options *o = &p->options;
     for (size_t i = 0; i < pl_option_count; i++) {
         const pl_option *option = &pl_option_table[i];
-        if (p->seen[i] || !(option->required >> o->command & 1u))
+        if (p->seen[i] || o->list_devices || !(option->required >> o->command & 1u))
             continue;
         return pl_fail(p->err, PL_ERR_ARGUMENT, "'%s' needs --%s %s%s%s: %s", pl_command_table[o->command].name,
                        option->name, option->arg, option->env ? " or the environment variable " : "",

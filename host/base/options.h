@@ -30,7 +30,6 @@ typedef enum pl_command {
 typedef enum pl_color { PL_COLOR_AUTO, PL_COLOR_ALWAYS, PL_COLOR_NEVER } pl_color;
 typedef enum pl_bench_output { PL_BENCH_TABLE, PL_BENCH_JSON, PL_BENCH_CSV, PL_BENCH_MD } pl_bench_output;
 typedef enum pl_imatrix_format { PL_IMATRIX_GGUF, PL_IMATRIX_DAT } pl_imatrix_format;
-typedef enum pl_backend_kind { PL_BACKEND_CPU, PL_BACKEND_CUDA } pl_backend_kind;
 typedef enum pl_shell { PL_SHELL_NONE = -1, PL_SHELL_BASH, PL_SHELL_ZSH, PL_SHELL_FISH } pl_shell;
 
 typedef struct pl_text_list {
@@ -81,9 +80,14 @@ typedef struct pl_options {
     int32_t n_threads; /* 0: one per physical core */
     int32_t n_batch;   /* rows a step; 0: the engine's choice */
     bool no_pin;
-    const char *path;    /* NULL: the model's own */
-    pl_text_list paths;  /* of commands that take several; empty: the model's own */
-    int32_t switch_mode; /* pl_switch */
+    int32_t backend;      /* pl_backend_kind */
+    int32_t device;       /* card, counted from 0 */
+    int32_t ple;          /* pl_ple_placement */
+    int32_t n_gpu_layers; /* llama.cpp's: 0 is the CPU, anything else leaves the choice */
+    const char *trace;    /* Chrome trace to write */
+    const char *path;     /* NULL: the model's own */
+    pl_text_list paths;   /* of commands that take several; empty: the model's own */
+    int32_t switch_mode;  /* pl_switch */
 
     /* All of it filled in but the seed: dry_breakers and bias point into the lists of this struct. */
     pl_sampling sampling;
@@ -95,7 +99,9 @@ typedef struct pl_options {
     bool ignore_eos;
 
     bool json;
-    bool tensors; /* inspect: list them */
+    bool tensors;        /* inspect: list them */
+    bool list_devices;   /* inspect: the cards alone, without a model */
+    int64_t card_memory; /* inspect: of a card that is not there; 0: none */
     bool verbose;
     bool quiet;
     int32_t color; /* pl_color; see pl_options_color() */
@@ -131,7 +137,6 @@ typedef struct pl_options {
     bool debug_no_special;
     const char *ids_file;
     pl_switch_list switches; /* in rising order of `at` */
-    int32_t backend;         /* pl_backend_kind */
     int32_t chunk;           /* rows a prompt chunk; 0: the engine's choice */
     bool all_tensors;
 

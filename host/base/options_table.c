@@ -16,6 +16,7 @@
 #define LOGITS (1u << PL_COMMAND_DEBUG_LOGITS)
 #define HELP (1u << PL_COMMAND_HELP)
 #define READ_TEXT (EVAL | IMATRIX | SENSITIVITY)
+#define COMPUTE (RUN | BENCH | READ_TEXT | LOGITS)
 #define WRITE_FILE (QUANTIZE | IMATRIX | SENSITIVITY | SLICE)
 #define NEED_MODEL (RUN | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS)
 #define EVERY ((1u << PL_COMMANDS) - 1)
@@ -51,9 +52,12 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .max_operands = 1,
             .summary = "Show what a model file holds and what it needs",
             .text = "Prints the configuration, the paths, the tensors by type, and the memory that each part takes "
-                    "in each placement.",
+                    "in each placement: on the CPU, and on each card with the per-layer table on it, in pinned or "
+                    "pageable memory of the host, or on disk.",
             .examples = {"What is in this file?", "pleiad inspect model.gguf", "Every tensor, for a program",
-                         "pleiad inspect -m model-folder --tensors --json"},
+                         "pleiad inspect -m model-folder --tensors --json", "Would it fit a card with 6 GB?",
+                         "pleiad inspect model.gguf --card-memory 6GiB", "Which cards are there?",
+                         "pleiad inspect --list-devices"},
         },
     [PL_COMMAND_BENCH] =
         {
@@ -335,7 +339,10 @@ const pl_option pl_option_table[] = {
      .help = "tokens of chat to leave room for with --fit"},
     {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
      .offset = FIELD(n_context), .commands = RUN | INSPECT, .arg = "N", .preset = "0", .max = MAX_TOKENS,
-     .help = "tokens of chat to hold; 0: what the model was made for"},
+     .help = "tokens of chat to hold; 0: what the model was made for, or as many of them as a small card has room for"},
+    {.name = "card-memory", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_BYTES, .offset = FIELD(card_memory),
+     .commands = INSPECT, .arg = "SIZE", .min = 1, .max = 1e15,
+     .help = "also say how the model fits a card of SIZE"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(n_threads),
      .commands = RUN | LOGITS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0", .max = MAX_THREADS,
      .help = "threads; 0: one per physical core"},
@@ -344,11 +351,22 @@ const pl_option pl_option_table[] = {
      .help = "numbers of threads to measure; 0: one per physical core"},
     {.name = "batch-size", .letter = 'b', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
      .offset = FIELD(n_batch), .commands = RUN | BENCH, .arg = "N", .preset = "0", .max = 65536,
-     .help = "prompt tokens read at once; 0: 512"},
+     .help = "prompt tokens read at once; 0: 512; fewer where a card is short of memory"},
     {.name = "chunk", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(chunk), .commands = LOGITS,
      .arg = "N", .preset = "0", .max = 65536, .help = "positions computed at once; 0: 512"},
     {.name = "backend", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(backend),
-     .commands = LOGITS, .preset = "cpu", .words = {"cpu", "cuda"}, .help = "what computes"},
+     .commands = COMPUTE, .preset = "auto", .words = {"auto", "cpu", "cuda"},
+     .help = "what computes; auto: a card when there is one that the model fits"},
+    {.name = "device", .alias = "main-gpu", .word = "dev", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(device), .commands = COMPUTE, .arg = "N", .preset = "0", .max = 15,
+     .help = "the card, as 'pleiad inspect --list-devices' numbers them"},
+    {.name = "ple", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(ple), .commands = COMPUTE,
+     .preset = "auto", .words = {"auto", "vram", "pinned", "host", "disk"},
+     .help = "with a card, where the per-layer table is kept: on it, in pinned or in pageable memory of the host, or in "
+             "the file; changes no result"},
+    {.name = "n-gpu-layers", .alias = "gpu-layers", .word = "ngl", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
+     .offset = FIELD(n_gpu_layers), .commands = COMPUTE, .arg = "N", .preset = "-1", .min = -1, .max = INT32_MAX,
+     .help = "for llama.cpp's command lines: 0 stands for --backend cpu; a model is on the card as a whole or not at all"},
     {.name = "no-pin", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLAG, .offset = FIELD(no_pin),
      .commands = RUN | BENCH | LOGITS | READ_TEXT, .help = "leave threads to the operating system"},
 
@@ -374,6 +392,11 @@ const pl_option pl_option_table[] = {
      .help = "format of the results"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
      .commands = RUN | INSPECT | EVAL | QUANTIZE | SLICE, .help = "print JSON"},
+    {.name = "trace", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(trace),
+     .commands = RUN | BENCH, .arg = "FILE", .files = true,
+     .help = "write what ran when as a Chrome trace, for ui.perfetto.dev"},
+    {.name = "list-devices", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(list_devices),
+     .commands = INSPECT, .help = "only list the cards; needs no model"},
     {.name = "tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(tensors),
      .commands = INSPECT, .help = "list every tensor"},
     {.name = "color", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(color), .commands = EVERY,

@@ -90,7 +90,8 @@ static pl_status order_processors(pl_topology *t, pl_error *err)
     return PL_OK;
 }
 
-static pl_status load(pl_topology *t, const char *xml, pl_error *err)
+/* cards: with PCI devices, which takes longer. */
+static pl_status load(pl_topology *t, const char *xml, bool cards, pl_error *err)
 {
     const char *name = xml ? xml : "this machine";
     errno = 0;
@@ -99,7 +100,9 @@ static pl_status load(pl_topology *t, const char *xml, pl_error *err)
         return pl_fail_memory(err, sizeof *t, "topology");
     }
     unsigned long flags = xml ? 0 : HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM | HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING;
+    enum hwloc_type_filter_e keep = cards ? HWLOC_TYPE_FILTER_KEEP_IMPORTANT : HWLOC_TYPE_FILTER_KEEP_NONE;
     if ((xml && hwloc_topology_set_xml(t->machine, xml) != 0) || hwloc_topology_set_flags(t->machine, flags) != 0 ||
+        hwloc_topology_set_type_filter(t->machine, HWLOC_OBJ_PCI_DEVICE, keep) != 0 ||
         hwloc_topology_load(t->machine) != 0)
         return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "topology of %s: cannot read: %s", name,
                        errno ? strerror(errno) : "not a recorded machine");
@@ -112,7 +115,7 @@ pl_status pl_topology_open(const char *xml, pl_topology **out, pl_error *err)
     pl_status status;
     if (!t)
         return pl_fail_memory(err, sizeof *t, "topology");
-    PL_TRY_GOTO(load(t, xml, err));
+    PL_TRY_GOTO(load(t, xml, false, err));
     PL_TRY_GOTO(order_processors(t, err));
     *out = t;
     return PL_OK;
@@ -167,6 +170,21 @@ void pl_topology_place(const pl_topology *topology, int n, int *cpus)
 {
     for (int i = 0; i < n; i++)
         cpus[i] = topology->order[i % topology->n_processors];
+}
+
+int pl_topology_near(const char *xml, const char *pci_id, int most, int *cpus)
+{
+    pl_topology t = {0};
+    int n = 0;
+    if (load(&t, xml, true, NULL) == PL_OK) {
+        hwloc_obj_t card = hwloc_get_pcidev_by_busidstring(t.machine, pci_id);
+        hwloc_obj_t place = card ? hwloc_get_non_io_ancestor_obj(t.machine, card) : NULL;
+        for (int cpu = -1; place && n < most && (cpu = hwloc_bitmap_next(place->cpuset, cpu)) >= 0;)
+            cpus[n++] = cpu;
+    }
+    if (t.machine)
+        hwloc_topology_destroy(t.machine);
+    return n;
 }
 
 pl_status pl_topology_pool(int n_threads, bool pinned, pl_pool **out, pl_error *err)

@@ -23,6 +23,10 @@ size_t pl_topology_memory_bytes(const pl_topology *topology);
  * are used up; wraps around when n exceeds the processors. */
 void pl_topology_place(const pl_topology *topology, int n, int *cpus);
 
+/* Fills cpus[0..most) with the processors nearest to the device with this PCI id ("0000:65:00.0"), as the operating
+ * system numbers them, in ascending order. Returns how many; 0: not known. xml: as for pl_topology_open(). */
+int pl_topology_near(const char *xml, const char *pci_id, int most, int *cpus);
+
 /* A pool on this machine. n_threads: 0 for one a physical core; pinned: each thread on the processor that
  * pl_topology_place() gives it. */
 pl_status pl_topology_pool(int n_threads, bool pinned, pl_pool **out, pl_error *err);

@@ -3,10 +3,12 @@
 #include "host/base/cpu.h"
 #include "host/cpu/attention.h"
 #include "host/cpu/pack.h"
+#include "host/cpu/ple_look.h"
 #include "host/cpu/stream.h"
 #include "host/ops/backend.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 typedef struct cpu_backend {
@@ -45,6 +47,50 @@ static void cpu_memory_give(pl_backend *b, void *memory, size_t bytes)
     (void)b;
     if (memory)
         munmap(memory, bytes);
+}
+
+/* Ops run at once and in the host's own memory: nothing is ever queued. */
+
+static void cpu_copy(pl_stream *s, void *dst, const void *src, size_t bytes)
+{
+    (void)s;
+    memcpy(dst, src, bytes);
+}
+
+static pl_status cpu_fetch(pl_stream *s, const void *src, size_t bytes, const void **out, pl_error *err)
+{
+    (void)s, (void)bytes, (void)err;
+    if (out)
+        *out = src;
+    return PL_OK;
+}
+
+static uint64_t cpu_mark(pl_stream *s)
+{
+    (void)s;
+    return 1;
+}
+
+static pl_status cpu_wait_for(pl_stream *s, uint64_t mark, pl_error *err)
+{
+    (void)s, (void)mark, (void)err;
+    return PL_OK;
+}
+
+static bool cpu_begin(pl_stream *s, const void *key, size_t key_bytes)
+{
+    (void)s, (void)key, (void)key_bytes;
+    return true;
+}
+
+static void cpu_end(pl_stream *s)
+{
+    (void)s;
+}
+
+static void cpu_fork_or_join(pl_backend *b)
+{
+    (void)b;
 }
 
 static void cpu_destroy(pl_backend *b)
@@ -128,15 +174,28 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
     isa.fill(&cpu->ops);
     cpu->ops.quantize = quantize_op;
     cpu->ops.matmul = matmul_op;
+    cpu->ops.ple_look = pl_cpu_ple_look;
     cpu->stream.kernels = pl_matmul_select(features);
     cpu->base = (pl_backend){
         .name = isa.name,
         .ops = &cpu->ops,
         .stream = &cpu->stream,
+        .side = &cpu->stream,
         .weight_bytes = cpu_weight_bytes,
         .weight_load = cpu_weight_load,
         .memory_take = cpu_memory_take,
         .memory_give = cpu_memory_give,
+        .shared_take = cpu_memory_take,
+        .shared_give = cpu_memory_give,
+        .upload = cpu_copy,
+        .download = cpu_copy,
+        .fetch = cpu_fetch,
+        .mark = cpu_mark,
+        .wait_for = cpu_wait_for,
+        .begin = cpu_begin,
+        .end = cpu_end,
+        .fork = cpu_fork_or_join,
+        .join = cpu_fork_or_join,
         .destroy = cpu_destroy,
     };
     pl_status status = PL_OK;

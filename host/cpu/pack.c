@@ -220,9 +220,10 @@ static read_fn block_reader(pl_dtype type)
 
 typedef struct pack_job {
     const pl_tensor *t;
+    int64_t first, end; /* rows */
     uint8_t *dst;
     pl_panel_type panel;
-    _Atomic int64_t bad_row; /* the first row with a scale that is not finite, or rows */
+    _Atomic int64_t bad_row; /* the first row with a scale that is not finite, or end */
 } pack_job;
 
 static int half_is_finite(uint16_t h)
@@ -237,13 +238,12 @@ static void note_bad_row(pack_job *job, int64_t row)
         ;
 }
 
-static void pack_row(pack_job *job, int64_t row)
+static void pack_row(pack_job *job, uint8_t *panel, int64_t row)
 {
     const pl_tensor *t = job->t;
     const pl_dtype_info *info = pl_dtype_describe((int)t->type);
     read_fn read = block_reader(t->type);
     int lane = (int)(row % PL_PANEL_ROWS), groups_a_block = info->block_elems / PL_GROUP;
-    uint8_t *panel = job->dst + (size_t)(row / PL_PANEL_ROWS) * pl_panel_bytes(job->panel, t->cols);
     const uint8_t *block = pl_tensor_row(t, row);
     for (int64_t i = 0; i < t->cols / PL_GROUP; i++) {
         pl_group_codes g = {0};
@@ -261,10 +261,11 @@ static void pack_panels(void *ctx, int64_t begin, int64_t end, int thread)
     pack_job *job = ctx;
     size_t bytes = pl_panel_bytes(job->panel, job->t->cols);
     for (int64_t p = begin; p < end; p++) {
-        int64_t row = p * PL_PANEL_ROWS, stop = row + PL_PANEL_ROWS;
-        memset(job->dst + (size_t)p * bytes, 0, bytes);
-        for (; row < stop && row < job->t->rows; row++)
-            pack_row(job, row);
+        int64_t row = job->first + p * PL_PANEL_ROWS, stop = row + PL_PANEL_ROWS;
+        uint8_t *panel = job->dst + (size_t)p * bytes;
+        memset(panel, 0, bytes);
+        for (; row < stop && row < job->end; row++)
+            pack_row(job, panel, row);
     }
 }
 
@@ -272,6 +273,18 @@ size_t pl_pack_bytes(const pl_tensor *t)
 {
     pl_panel_type panel = pl_panel_describe(t->type);
     return panel.bits ? (size_t)pl_panel_count(t->rows) * pl_panel_bytes(panel, t->cols) : 0;
+}
+
+pl_status pl_pack_rows(pl_pool *pool, const pl_tensor *t, int64_t row, int64_t n, void *dst, pl_error *err)
+{
+    pack_job job = {.t = t, .first = row, .end = row + n, .dst = dst, .panel = pl_panel_describe(t->type)};
+    atomic_init(&job.bad_row, job.end);
+    pl_pool_for(pool, pl_panel_count(n), 1, pack_panels, &job);
+    int64_t bad = atomic_load(&job.bad_row);
+    if (bad < job.end)
+        return pl_fail(err, PL_ERR_FORMAT, "tensor %s, row %lld: a block's scale is not finite", t->name,
+                       (long long)bad);
+    return PL_OK;
 }
 
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
@@ -285,13 +298,7 @@ pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, 
     size_t bytes = pl_pack_bytes(t);
     if (bytes == 0)
         return PL_OK;
-    pack_job job = {.t = t, .dst = dst, .panel = pl_panel_describe(t->type)};
-    atomic_init(&job.bad_row, t->rows);
-    pl_pool_for(pool, pl_panel_count(t->rows), 4, pack_panels, &job);
-    int64_t bad = atomic_load(&job.bad_row);
-    if (bad < t->rows)
-        return pl_fail(err, PL_ERR_FORMAT, "tensor %s, row %lld: a block's scale is not finite", t->name,
-                       (long long)bad);
+    PL_TRY(pl_pack_rows(pool, t, 0, t->rows, dst, err));
     out->data = dst;
     out->packed = true;
     out->bytes = bytes;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "host/engine/softmax.h"
+#include "host/ops/draw_math.h"
 
 #define LEAST_KEYS 1024
 
@@ -52,34 +53,7 @@ float *pl_candidates_write(pl_candidates *c)
     return c->own_x;
 }
 
-/* ---- keys: larger is better; the low half makes them unique and says which candidate it is ------ */
-
-static uint64_t make_key(uint32_t rank, size_t i)
-{
-    return (uint64_t)rank << 32 | (uint32_t) ~(uint32_t)i;
-}
-
-static size_t key_index(uint64_t key)
-{
-    return (uint32_t) ~(uint32_t)key;
-}
-
-/* Rises with x; the same for both zeros. */
-static uint32_t rank_of(float x)
-{
-    float v = x + 0.0f;
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return bits >> 31 ? ~bits : bits | 0x80000000u;
-}
-
-static float rank_value(uint32_t rank)
-{
-    uint32_t bits = rank >> 31 ? rank & 0x7fffffffu : ~rank;
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
+/* ---- keys (pl_make_key) of the candidates ------------------------------------------------------ */
 
 /* The middle of the values of key[0..n), n > 1: above the least, not above the largest. */
 static uint64_t middle(const uint64_t *key, size_t n)
@@ -105,25 +79,25 @@ static size_t partition(uint64_t *key, size_t n, uint64_t pivot)
     return front;
 }
 
-static double weigh(const uint64_t *key, size_t n, const float *weight)
+/* term NULL: 1 each */
+static uint64_t weigh(const uint64_t *key, size_t n, const float *term)
 {
-    if (!weight)
-        return (double)n;
-    double sum = 0.0;
+    if (!term)
+        return n;
+    uint64_t sum = 0;
     for (size_t i = 0; i < n; i++)
-        sum += weight[key_index(key[i])];
+        sum += pl_mass(term[pl_key_index(key[i])]);
     return sum;
 }
 
-/* Moves the fewest best keys whose weights (NULL: 1 each) sum to `need` or more to the front, in no order;
- * returns how many they are: all n where the sum stays less. Each round halves the range of values, so
- * there are at most 64, whatever the values; n > 0. */
-static size_t select_best(uint64_t *key, size_t n, const float *weight, double need)
+/* Moves the fewest best keys that weigh `need` or more to the front, in no order; returns how many they are: all n
+ * where they weigh less. Each round halves the range of values, so there are at most 64, whatever the values; n > 0. */
+static size_t select_best(uint64_t *key, size_t n, const float *term, uint64_t need)
 {
     size_t low = 0, high = n;
     while (high - low > 1) {
         size_t mid = low + partition(key + low, high - low, middle(key + low, high - low));
-        double sum = weigh(key + low, mid - low, weight);
+        uint64_t sum = weigh(key + low, mid - low, term);
         if (sum >= need) {
             high = mid;
         } else {
@@ -138,7 +112,7 @@ static size_t select_best(uint64_t *key, size_t n, const float *weight, double n
 static void keep(pl_candidates *c, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        size_t at = key_index(c->key[i]);
+        size_t at = pl_key_index(c->key[i]);
         c->kept[at / 64] |= (uint64_t)1 << at % 64;
     }
     size_t out = 0;
@@ -161,7 +135,7 @@ static size_t collect(pl_candidates *c, const float *value, float low)
 {
     size_t n = 0;
     for (size_t i = pl_find_from(value, 0, c->n, low); i < c->n; i = pl_find_from(value, i + 1, c->n, low))
-        c->key[n++] = make_key(rank_of(c->x[i]), i);
+        c->key[n++] = pl_make_key(pl_rank_of(c->x[i]), (uint32_t)i);
     return n;
 }
 
@@ -170,11 +144,11 @@ static size_t collect(pl_candidates *c, const float *value, float low)
 /* The least value among the best k of n keys, which become the first. */
 static float shrink(uint64_t *key, size_t n, size_t k)
 {
-    select_best(key, n, NULL, (double)k);
+    select_best(key, n, NULL, k);
     uint64_t least = key[0];
     for (size_t i = 1; i < k; i++)
         least = key[i] < least ? key[i] : least;
-    return rank_value((uint32_t)(least >> 32));
+    return pl_rank_value((uint32_t)(least >> 32));
 }
 
 void pl_candidates_top_k(pl_candidates *c, size_t k)
@@ -187,7 +161,7 @@ void pl_candidates_top_k(pl_candidates *c, size_t k)
     float low = -FLT_MAX;
     size_t n = 0;
     for (size_t i = pl_find_from(c->x, 0, c->n, low); i < c->n; i = pl_find_from(c->x, i + 1, c->n, low)) {
-        c->key[n++] = make_key(rank_of(c->x[i]), i);
+        c->key[n++] = pl_make_key(pl_rank_of(c->x[i]), (uint32_t)i);
         if (n == room && n > k) {
             /* k candidates of lower id are at least as good as one with this logit */
             low = nextafterf(shrink(c->key, n, k), INFINITY);
@@ -195,7 +169,7 @@ void pl_candidates_top_k(pl_candidates *c, size_t k)
         }
     }
     if (n > k)
-        n = select_best(c->key, n, NULL, (double)k);
+        n = select_best(c->key, n, NULL, k);
     if (n)
         keep(c, n);
 }
@@ -205,10 +179,12 @@ void pl_candidates_top_p(pl_candidates *c, double top_p)
     float best = pl_max(c->x, c->n);
     if (top_p >= 1.0 || best == -INFINITY)
         return;
-    double sum = pl_exp_sum(c->x, c->n, best, c->p);
-    /* Those below this mean sum to less than 1 - top_p even if all are: the rest holds the result. */
-    size_t n = collect(c, c->p, (float)((1.0 - top_p) * sum / (double)c->n));
-    keep(c, select_best(c->key, n, c->p, top_p * sum));
+    uint64_t total = pl_exp_mass(c->x, c->n, best, c->p), need = pl_mass_share(top_p, total);
+    /* What may go is 2 `spare` for each candidate: those below `spare` go for certain, even where neighbours' terms are
+     * not in the order of their logits to the last bit. Terms below half a unit have no mass. */
+    double spare = 0.5 * PL_MASS_UNIT * (double)((total - need) / c->n), least = 0.5 * PL_MASS_UNIT;
+    size_t n = collect(c, c->p, (float)(spare > least ? spare : least));
+    keep(c, select_best(c->key, n, c->p, need));
 }
 
 void pl_candidates_min_p(pl_candidates *c, double min_p)
@@ -216,8 +192,7 @@ void pl_candidates_min_p(pl_candidates *c, double min_p)
     float best = pl_max(c->x, c->n);
     if (best == -INFINITY)
         return;
-    float low = (float)(best + pl_log(min_p));
-    keep(c, collect(c, c->x, low < -FLT_MAX ? -FLT_MAX : low));
+    keep(c, collect(c, c->x, pl_least_logit(best, pl_log(min_p))));
 }
 
 void pl_candidates_typical(pl_candidates *c, double typical_p)
@@ -234,18 +209,15 @@ void pl_candidates_typical(pl_candidates *c, double typical_p)
     size_t n = 0;
     for (size_t i = 0; i < c->n; i++)
         if (c->p[i] > 0.0f)
-            c->key[n++] = make_key(rank_of(-(float)fabs(mean - (double)(c->x[i] - best))), i);
-    keep(c, select_best(c->key, n, c->p, typical_p * sum));
+            c->key[n++] = pl_make_key(pl_rank_of(-(float)fabs(mean - (double)(c->x[i] - best))), (uint32_t)i);
+    keep(c, select_best(c->key, n, c->p, pl_mass_share(typical_p, weigh(c->key, n, c->p))));
 }
 
 void pl_candidates_temperature(pl_candidates *c, float temperature)
 {
     float *x = pl_candidates_write(c);
-    for (size_t i = 0; i < c->n; i++) {
-        float v = x[i] / temperature;
-        if (x[i] != -INFINITY)
-            x[i] = v > FLT_MAX ? FLT_MAX : v < -FLT_MAX ? -FLT_MAX : v;
-    }
+    for (size_t i = 0; i < c->n; i++)
+        x[i] = pl_cooled(x[i], temperature);
 }
 
 int32_t pl_candidates_best(const pl_candidates *c)
@@ -262,21 +234,17 @@ int32_t pl_candidates_draw(pl_candidates *c, double u)
     float best = pl_max(c->x, c->n);
     if (best == -INFINITY)
         return -1;
-    double sum = 0.0;
+    uint64_t total = 0;
     for (size_t i = 0; i < c->n; i += PL_DRAW_PART) {
         size_t n = c->n - i < PL_DRAW_PART ? c->n - i : PL_DRAW_PART;
-        double part = pl_exp_sum(c->x + i, n, best, c->p + i);
-        c->part[i / PL_DRAW_PART] = part;
-        sum += part;
+        c->part[i / PL_DRAW_PART] = pl_exp_mass(c->x + i, n, best, c->p + i);
+        total += c->part[i / PL_DRAW_PART];
     }
-    double left = u * sum;
+    uint64_t left = pl_mass_point(u, total);
     size_t i = 0;
-    for (; i + PL_DRAW_PART < c->n && c->part[i / PL_DRAW_PART] <= left; i += PL_DRAW_PART)
+    for (; c->part[i / PL_DRAW_PART] <= left; i += PL_DRAW_PART)
         left -= c->part[i / PL_DRAW_PART];
-    for (; i < c->n; i++) {
-        if (left < c->p[i])
-            return c->id ? c->id[i] : (int32_t)i;
-        left -= c->p[i];
-    }
-    return pl_candidates_best(c); /* u so near to 1 that rounding left nothing of it */
+    for (; pl_mass(c->p[i]) <= left; i++)
+        left -= pl_mass(c->p[i]);
+    return c->id ? c->id[i] : (int32_t)i;
 }

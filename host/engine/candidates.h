@@ -2,7 +2,8 @@
  *
  * Candidates stay in ascending order of id, whatever the steps; where logits are equal the lower id is the
  * better one. So every result follows from the numbers alone. A token of probability 0 (logit -INFINITY)
- * is banned: it may stay in the list but is never chosen.
+ * is banned: it may stay in the list but is never chosen. Shares are sums of whole numbers (pl_mass), so no
+ * order of adding matters.
  * Cost: each step is a few passes over the list; nothing is ever sorted whole. */
 #ifndef PL_ENGINE_CANDIDATES_H
 #define PL_ENGINE_CANDIDATES_H
@@ -19,7 +20,7 @@ typedef struct pl_candidates {
     float *p;
     uint64_t *key;
     uint64_t *kept; /* a bit per candidate */
-    double *part;   /* a sum per PL_DRAW_PART candidates */
+    uint64_t *part; /* the mass of every PL_DRAW_PART candidates */
 } pl_candidates;
 
 #define PL_DRAW_PART 1024

@@ -2,14 +2,14 @@
 
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
+#include "host/base/timeline.h"
 #include "host/base/topology.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
 
-#define MAX_SESSIONS 4
-#define DEFAULT_CONTEXT 32768
-#define DEFAULT_BATCH_ROWS 512
+#define MAX_SESSIONS 1024
 #define MAX_BATCH_ROWS 8192
 #define MAX_THREADS 1024
 
@@ -24,6 +24,8 @@ static pl_status check_params(const pl_config *config, const pl_engine_params *p
         return pl_fail(err, PL_ERR_ARGUMENT, "threads: %d, expected 0 to %d", params->threads, MAX_THREADS);
     if (params->batch_rows < 0 || params->batch_rows > MAX_BATCH_ROWS)
         return pl_fail(err, PL_ERR_ARGUMENT, "batch rows: %d, expected 0 to %d", params->batch_rows, MAX_BATCH_ROWS);
+    if (params->sessions < 0 || params->sessions > MAX_SESSIONS)
+        return pl_fail(err, PL_ERR_ARGUMENT, "sessions: %d, expected 0 to %d", params->sessions, MAX_SESSIONS);
     if (params->context < 0 || params->context > config->context)
         return pl_fail(err, PL_ERR_ARGUMENT, "context: %d, expected 0 to the model's %d", params->context,
                        config->context);
@@ -39,27 +41,90 @@ static pl_status open_backend(pl_engine *e, const pl_engine_params *params, pl_e
     if (cpus)
         pl_topology_place(topology, threads, cpus);
     pl_topology_close(topology);
-    pl_backend_shape shape = {
-        e->batch_rows, e->context, {e->config->n_heads, e->config->n_kv_heads, e->config->head_dim}};
-    pl_status status = pl_backend_cpu(&shape, threads, cpus, PL_CPU_ALL, &e->backend, err);
+    pl_backend_shape shape = {.max_rows = e->batch_rows,
+                              .max_context = e->context,
+                              .vocab = e->config->vocab,
+                              .heads = {e->config->n_heads, e->config->n_kv_heads, e->config->head_dim}};
+    pl_status status = e->placement.backend == PL_BACKEND_CUDA
+                           ? pl_backend_cuda(&shape, e->placement.device, threads, cpus, &e->backend, err)
+                           : pl_backend_cpu(&shape, threads, cpus, PL_CPU_ALL, &e->backend, err);
     free(cpus);
     return status;
 }
 
+static pl_status open_ple(pl_engine *e, pl_error *err)
+{
+    pl_ple_params ple = {.placement = e->placement.ple, .max_rows = e->batch_rows, .cache_bytes = PL_PLE_CACHE_BYTES};
+    PL_TRY(pl_ple_open(e->model->checkpoint, e->backend, &ple, &e->ple, err));
+    e->ple_rows = pl_ple_view(e->ple);
+    return PL_OK;
+}
+
+static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *err)
+{
+    pl_placement_wish wish = {.backend = params->backend,
+                              .device = params->device,
+                              .ple = params->ple,
+                              .sessions = params->sessions,
+                              .context = params->context,
+                              .batch_rows = params->batch_rows};
+    PL_TRY(pl_placement_here(e->model->checkpoint, &wish, &e->placement, err));
+    e->timeline = params->timeline;
+    e->context = e->placement.context;
+    e->batch_rows = e->placement.batch_rows;
+    return PL_OK;
+}
+
+/* All parts, where the placement says. */
 static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *err)
 {
-    const pl_checkpoint *checkpoint = e->model->checkpoint;
-    PL_TRY(check_params(e->config, params, err));
-    int most = e->config->context < DEFAULT_CONTEXT ? e->config->context : DEFAULT_CONTEXT;
-    e->context = chosen(params->context, most);
-    e->batch_rows = chosen(params->batch_rows, DEFAULT_BATCH_ROWS);
-    if (e->batch_rows > e->context)
-        e->batch_rows = e->context;
+    double begin = pl_timeline_now(e->timeline);
     PL_TRY(open_backend(e, params, err));
-    PL_TRY(pl_net_load(checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
-    e->ple = pl_ple_of(checkpoint);
-    PL_TRY(pl_kv_create(e->config, e->backend, MAX_SESSIONS, e->context, e->batch_rows, &e->kv, err));
-    return pl_step_create(e->net, e->kv, &e->ple, e->batch_rows, &e->step, err);
+    PL_TRY(pl_net_load(e->model->checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
+    PL_TRY(open_ple(e, err));
+    int sessions = e->placement.sessions;
+    PL_TRY(pl_kv_create(e->config, e->backend, sessions, e->context, e->batch_rows, &e->kv, err));
+    PL_TRY(pl_draws_create(e->backend, sessions, &e->draws, err));
+    PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->batch_rows, &e->step, err));
+    pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "load", begin);
+    return PL_OK;
+}
+
+static void tear_down(pl_engine *e)
+{
+    pl_step_free(e->step);
+    pl_ple_free(e->ple); /* its thread looks at the draws */
+    pl_draws_free(e->draws);
+    pl_kv_free(e->kv);
+    pl_net_free(e->net);
+    pl_backend_free(e->backend);
+    e->step = NULL;
+    e->draws = NULL;
+    e->kv = NULL;
+    e->ple = NULL;
+    e->net = NULL;
+    e->backend = NULL;
+}
+
+/* Where a card that was only chosen for being there does not do what it promised, the CPU does. */
+static pl_status place_and_build(pl_engine *e, const pl_engine_params *params, pl_error *err)
+{
+    PL_TRY(check_params(e->config, params, err));
+    PL_TRY(place(e, params, err));
+    pl_error failure = {0};
+    pl_status status = build(e, params, &failure);
+    bool of_the_card = status == PL_ERR_MEMORY || status == PL_ERR_DEVICE || status == PL_ERR_UNSUPPORTED;
+    if (!of_the_card || params->backend != PL_BACKEND_AUTO || e->placement.backend != PL_BACKEND_CUDA) {
+        if (status != PL_OK && err)
+            *err = failure;
+        return status;
+    }
+    tear_down(e);
+    pl_engine_params on_cpu = *params;
+    on_cpu.backend = PL_BACKEND_CPU;
+    PL_TRY(place(e, &on_cpu, err));
+    snprintf(e->placement.reason, sizeof e->placement.reason, "on the CPU: %.480s", failure.message);
+    return build(e, &on_cpu, err);
 }
 
 pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params, pl_engine **out, pl_error *err)
@@ -74,7 +139,7 @@ pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params
     pthread_mutex_init(&e->lock, NULL);
     e->model = model;
     e->config = pl_checkpoint_config(model->checkpoint);
-    pl_status status = build(e, params ? params : &defaults, err);
+    pl_status status = place_and_build(e, params ? params : &defaults, err);
     if (status != PL_OK) {
         pl_engine_free(e);
         return status;
@@ -88,10 +153,7 @@ void pl_engine_free(pl_engine *e)
 {
     if (!e)
         return;
-    pl_step_free(e->step);
-    pl_kv_free(e->kv);
-    pl_net_free(e->net);
-    pl_backend_free(e->backend);
+    tear_down(e);
     pthread_mutex_destroy(&e->lock);
     free(e);
 }
@@ -102,11 +164,15 @@ void pl_engine_describe(const pl_engine *e, pl_engine_info *out)
     getrusage(RUSAGE_SELF, &usage);
     *out = (pl_engine_info){
         .backend = e->backend->name,
+        .kind = e->placement.backend,
+        .ple = e->placement.ple,
+        .placement = e->placement.reason,
+        .sessions = e->placement.sessions,
         .threads = pl_pool_threads(e->backend->pool),
         .context = e->context,
         .batch_rows = e->batch_rows,
         .load_s = e->load_s,
-        .weight_bytes = e->net->packed_bytes,
+        .weight_bytes = e->net->loaded_bytes,
         .mapped_bytes = e->net->mapped_bytes,
         .peak_bytes = (size_t)usage.ru_maxrss * 1024,
     };

@@ -3,6 +3,7 @@
 #define PL_ENGINE_ENGINE_H
 
 #include "host/engine/model.h"
+#include "host/engine/placement.h"
 #include "host/engine/step.h"
 
 #include <pthread.h>
@@ -12,9 +13,13 @@ struct pl_engine {
     const pl_config *config;
     pl_backend *backend;
     pl_net *net;
-    pl_ple ple;
+    pl_ple *ple;
+    pl_ple_rows ple_rows; /* what steps read of it */
     pl_kv *kv;
+    pl_draws *draws; /* NULL: the host draws */
     pl_step *step;
+    pl_placement placement;
+    pl_timeline *timeline; /* may be NULL */
     int context, batch_rows;
     double load_s;
     pthread_mutex_t lock; /* held for each step and whatever else touches kv and step */

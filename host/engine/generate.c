@@ -1,5 +1,7 @@
-/* One answer: read the prompt, then sample, show, read, until something ends it. */
+/* One answer: read the prompt, then sample, show, read, until something ends it. Where the ops draw, each step is queued
+ * before the token that it reads is known. */
 #include "host/base/clock.h"
+#include "host/engine/card_draw.h"
 #include "host/engine/sampler.h"
 #include "host/engine/session.h"
 #include "host/engine/stop.h"
@@ -12,7 +14,7 @@
 typedef struct answer {
     pl_session *session;
     const pl_generation *params;
-    pl_sampler *sampler;
+    pl_sampler *sampler; /* NULL: the ops draw */
     pl_stop *stop;
     pl_detokenizer detokenizer;
     pl_logprob *top;       /* [n_logprobs] */
@@ -45,6 +47,8 @@ static const char *token_text(void *user, int32_t id, size_t *n)
 
 static pl_status accept(answer *a, int32_t token, pl_error *err)
 {
+    if (!a->sampler)
+        return PL_OK;
     pl_sampler_accept(a->sampler, token);
     return a->text_status == PL_OK ? PL_OK : pl_fail(err, a->text_status, "out of memory: the text of token %d", token);
 }
@@ -66,6 +70,42 @@ static pl_status check_prompt(const pl_session *s, const int32_t *prompt, size_t
     return PL_OK;
 }
 
+static bool ops_draw(const answer *a)
+{
+    const pl_session *s = a->session;
+    return s->engine->draws && a->params->max_tokens != 0 && !s->trace && !s->watch && a->params->n_logprobs < 0 &&
+           pl_card_draw_fits(&a->params->sampling, s->engine->context + 1);
+}
+
+/* The sampler's description to where the ops are. */
+static pl_status start_draws(answer *a, const int32_t *prompt, size_t n, pl_error *err)
+{
+    pl_engine *e = a->session->engine;
+    pl_draw *sampler = calloc(1, sizeof *sampler);
+    if (!sampler)
+        return pl_fail_memory(err, sizeof *sampler, "sampler");
+    pl_status status = pl_card_draw_start(&a->params->sampling, e->config->vocab, e->context + 1, prompt, n, sampler,
+                                          err);
+    pthread_mutex_lock(&e->lock);
+    if (status == PL_OK)
+        pl_draws_start(e->draws, a->session->sequence, sampler);
+    pthread_mutex_unlock(&e->lock);
+    free(sampler);
+    return status;
+}
+
+static pl_status start_sampler(answer *a, const int32_t *prompt, size_t n, pl_error *err)
+{
+    const pl_engine *e = a->session->engine;
+    PL_TRY(pl_sampling_check(&a->params->sampling, e->config->vocab, err));
+    if (ops_draw(a))
+        return start_draws(a, prompt, n, err);
+    PL_TRY(pl_sampler_create(&a->params->sampling, e->config->vocab, e->context + 1, token_text, a, &a->sampler, err));
+    for (size_t i = 0; i < n; i++)
+        PL_TRY(accept(a, prompt[i], err));
+    return PL_OK;
+}
+
 static pl_status prepare(answer *a, const int32_t *prompt, size_t n, pl_error *err)
 {
     const pl_engine *e = a->session->engine;
@@ -73,16 +113,13 @@ static pl_status prepare(answer *a, const int32_t *prompt, size_t n, pl_error *e
     pl_detokenizer_init(&a->single, e->model->tokenizer, true);
     PL_TRY(pl_detokenizer_reserve(&a->detokenizer, err));
     PL_TRY(pl_detokenizer_reserve(&a->single, err));
-    PL_TRY(pl_sampler_create(&a->params->sampling, e->config->vocab, e->context + 1, token_text, a, &a->sampler, err));
     PL_TRY(pl_stop_create(a->params->stop, a->params->n_stop, &a->stop, err));
     if (a->params->n_logprobs > 0) {
         a->top = calloc((size_t)a->params->n_logprobs, sizeof *a->top);
         if (!a->top)
             return pl_fail_memory(err, (size_t)a->params->n_logprobs * sizeof *a->top, "log probabilities");
     }
-    for (size_t i = 0; i < n; i++)
-        PL_TRY(accept(a, prompt[i], err));
-    return PL_OK;
+    return start_sampler(a, prompt, n, err);
 }
 
 static void tidy(answer *a)
@@ -184,14 +221,12 @@ static pl_status take_token(answer *a, pl_generated *out, bool *done, pl_error *
     return PL_OK;
 }
 
-static pl_status run(answer *a, pl_generated *out, pl_error *err)
+static pl_status answer_on_host(answer *a, pl_generated *out, double start, pl_error *err)
 {
     pl_session *s = a->session;
-    double start = pl_clock_seconds();
     PL_TRY(pl_session_read(s, s->n_tokens, false, sample, a, err));
     double first = pl_clock_seconds();
     out->prompt_s = first - start;
-    out->finish = PL_FINISH_LENGTH;
     bool done = a->params->max_tokens == 0;
     while (!done) {
         PL_TRY(take_token(a, out, &done, err));
@@ -199,6 +234,61 @@ static pl_status run(answer *a, pl_generated *out, pl_error *err)
             PL_TRY(pl_session_read(s, s->n_tokens, false, sample, a, err));
         out->generate_s = pl_clock_seconds() - first;
     }
+    return PL_OK;
+}
+
+/* Whether a token may come behind the one that is being drawn. */
+static bool may_follow(const answer *a, const pl_generated *out)
+{
+    int32_t max = a->params->max_tokens;
+    return a->session->n_tokens < a->session->engine->context && (max < 0 || out->n_tokens + 1 < (size_t)max) &&
+           !atomic_load(&a->session->cancelled);
+}
+
+static pl_status take_drawn(answer *a, pl_generated *out, bool *done, pl_error *err)
+{
+    if (atomic_load(&a->session->cancelled))
+        return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d", a->session->n_tokens);
+    return take_token(a, out, done, err);
+}
+
+/* While one step draws a token, the next one, which reads it, is queued behind it. */
+static pl_status answer_on_card(answer *a, pl_generated *out, double start, pl_error *err)
+{
+    pl_session *s = a->session;
+    pl_step_result *drawing = s->result[0], *next = s->result[1];
+    PL_TRY(pl_session_queue_read(s, s->n_tokens, drawing, err));
+    pl_status status = PL_OK;
+    double first = 0;
+    for (bool done = false; status == PL_OK && !done;) {
+        bool ahead = may_follow(a, out);
+        pl_status queued = ahead ? pl_session_queue_drawn(s, next, err) : PL_OK;
+        status = pl_session_wait_drawn(s, drawing, &a->next, err);
+        if (first == 0) {
+            first = pl_clock_seconds();
+            out->prompt_s = first - start;
+        }
+        if (status == PL_OK)
+            status = queued == PL_OK ? take_drawn(a, out, &done, err) : queued;
+        out->generate_s = pl_clock_seconds() - first;
+        if (ahead && queued == PL_OK && (done || status != PL_OK))
+            pl_step_wait(next, NULL); /* nobody wants its token any more */
+        pl_step_result *spare = drawing;
+        drawing = next;
+        next = spare;
+    }
+    pl_session_truncate(s, (size_t)s->n_tokens, NULL);
+    return status;
+}
+
+static pl_status run(answer *a, pl_generated *out, pl_error *err)
+{
+    double start = pl_clock_seconds();
+    out->finish = PL_FINISH_LENGTH;
+    if (a->sampler)
+        PL_TRY(answer_on_host(a, out, start, err));
+    else
+        PL_TRY(answer_on_card(a, out, start, err));
     if (out->finish == PL_FINISH_CANCEL)
         return pl_fail(err, PL_ERR_CANCELLED, "the caller stopped the answer after %zu tokens", out->n_tokens);
     return show_rest(a, &out->finish, err);

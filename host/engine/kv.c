@@ -10,7 +10,10 @@ typedef struct page_pool {
     int64_t page_stride; /* floats of a page */
     int32_t *free_pages; /* stack */
     int32_t n_free;
-    int32_t *table; /* [sequences][table_ld]; -1: no page */
+    int32_t *table;     /* [sequences][table_ld]; -1: no page */
+    int32_t *ops_table; /* the same in the backend's memory, as of the last upload */
+    size_t entries;
+    size_t changed_from, changed_to; /* entries that it lacks */
 } page_pool;
 
 typedef struct sequence {
@@ -77,10 +80,12 @@ static pl_status create_pool(pl_kv *kv, page_pool *pool, const pl_config *config
     pool->page_stride = pool->block * 2 * layers_of_kind(config, local);
     pool->bytes = (size_t)pages * page_bytes(config, local);
     size_t entries = (size_t)kv->n_sequences * (size_t)kv->table_ld;
+    pool->entries = pool->changed_to = entries;
     pool->free_pages = calloc((size_t)pages, sizeof *pool->free_pages);
     pool->table = calloc(entries, sizeof *pool->table);
-    if (!pool->free_pages || !pool->table)
-        return pl_fail_memory(err, entries * sizeof *pool->table, "page tables");
+    pool->ops_table = kv->backend->memory_take(kv->backend, entries * sizeof *pool->table);
+    if (!pool->free_pages || !pool->table || !pool->ops_table)
+        return pl_backend_fail_memory(kv->backend, entries * sizeof *pool->table, "page tables", err);
     for (size_t i = 0; i < entries; i++)
         pool->table[i] = -1;
     for (int32_t p = 0; p < pages; p++)
@@ -89,7 +94,7 @@ static pl_status create_pool(pl_kv *kv, page_pool *pool, const pl_config *config
     if (pool->bytes == 0)
         return PL_OK;
     pool->memory = kv->backend->memory_take(kv->backend, pool->bytes);
-    return pool->memory ? PL_OK : pl_fail_memory(err, pool->bytes, "K/V");
+    return pool->memory ? PL_OK : pl_backend_fail_memory(kv->backend, pool->bytes, "K/V", err);
 }
 
 static pl_status create(pl_kv *kv, const pl_config *config, pl_error *err)
@@ -131,6 +136,7 @@ pl_status pl_kv_create(const pl_config *config, pl_backend *backend, int sequenc
 static void free_pool(pl_kv *kv, page_pool *pool)
 {
     kv->backend->memory_give(kv->backend, pool->memory, pool->bytes);
+    kv->backend->memory_give(kv->backend, pool->ops_table, pool->entries * sizeof *pool->ops_table);
     free(pool->free_pages);
     free(pool->table);
 }
@@ -156,19 +162,25 @@ pl_status pl_kv_open(pl_kv *kv, int32_t *sequence_out, pl_error *err)
     return pl_fail(err, PL_ERR_UNSUPPORTED, "this engine holds at most %d sessions at once", kv->n_sequences);
 }
 
-static int32_t *table_of(const pl_kv *kv, const page_pool *pool, int32_t sequence_id)
+static void set_page(page_pool *pool, size_t entry, int32_t page)
 {
-    return pool->table + sequence_id * kv->table_ld;
+    pool->table[entry] = page;
+    if (pool->changed_from == pool->changed_to)
+        pool->changed_from = pool->changed_to = entry;
+    if (entry < pool->changed_from)
+        pool->changed_from = entry;
+    if (entry >= pool->changed_to)
+        pool->changed_to = entry + 1;
 }
 
 /* Gives back the pages [from, to) of the table. */
 static void release_pages(const pl_kv *kv, page_pool *pool, int32_t sequence_id, int32_t from, int32_t to)
 {
-    int32_t *table = table_of(kv, pool, sequence_id);
-    for (int32_t p = from; p < to; p++)
-        if (table[p] >= 0) {
-            pool->free_pages[pool->n_free++] = table[p];
-            table[p] = -1;
+    size_t row = (size_t)sequence_id * (size_t)kv->table_ld;
+    for (size_t p = row + (size_t)from; p < row + (size_t)to; p++)
+        if (pool->table[p] >= 0) {
+            pool->free_pages[pool->n_free++] = pool->table[p];
+            set_page(pool, p, -1);
         }
 }
 
@@ -186,10 +198,10 @@ int32_t pl_kv_length(const pl_kv *kv, int32_t sequence_id)
 /* Takes pages so that positions [from, to) have one each. */
 static void take_pages(const pl_kv *kv, page_pool *pool, int32_t sequence_id, int32_t from, int32_t to)
 {
-    int32_t *table = table_of(kv, pool, sequence_id);
-    for (int32_t p = from / PL_KV_PAGE; p < pages_for(to); p++)
-        if (table[p] < 0)
-            table[p] = pool->free_pages[--pool->n_free];
+    size_t row = (size_t)sequence_id * (size_t)kv->table_ld;
+    for (size_t p = row + (size_t)(from / PL_KV_PAGE); p < row + (size_t)pages_for(to); p++)
+        if (pool->table[p] < 0)
+            set_page(pool, p, pool->free_pages[--pool->n_free]);
 }
 
 pl_status pl_kv_extend(pl_kv *kv, int32_t sequence_id, int32_t n, pl_error *err)
@@ -224,9 +236,24 @@ int32_t pl_kv_truncate(pl_kv *kv, int32_t sequence_id, int32_t n)
     return n;
 }
 
+static void upload_pool(pl_backend *backend, page_pool *pool)
+{
+    size_t n = pool->changed_to - pool->changed_from;
+    if (n > 0)
+        backend->upload(backend->stream, pool->ops_table + pool->changed_from, pool->table + pool->changed_from,
+                        n * sizeof *pool->table);
+    pool->changed_from = pool->changed_to = 0;
+}
+
+void pl_kv_upload(pl_kv *kv)
+{
+    upload_pool(kv->backend, &kv->global);
+    upload_pool(kv->backend, &kv->local);
+}
+
 pl_kv_layer pl_kv_view(const pl_kv *kv, int layer)
 {
     const page_pool *pool = kv->layer_local[layer] ? &kv->local : &kv->global;
     float *k = pool->memory + kv->layer_index[layer] * 2 * pool->block;
-    return (pl_kv_layer){k, k + pool->block, pool->page_stride, pool->table, kv->table_ld};
+    return (pl_kv_layer){k, k + pool->block, pool->page_stride, pool->ops_table, kv->table_ld};
 }

@@ -40,6 +40,9 @@ pl_status pl_kv_extend(pl_kv *kv, int32_t sequence, int32_t n, pl_error *err);
  * and all must be read again. */
 int32_t pl_kv_truncate(pl_kv *kv, int32_t sequence, int32_t n);
 
+/* Queues what has changed in the page tables since the last call; to be called before the ops of a step. */
+void pl_kv_upload(pl_kv *kv);
+
 /* The memory of a layer that owns K/V. */
 pl_kv_layer pl_kv_view(const pl_kv *kv, int layer);
 

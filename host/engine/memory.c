@@ -1,9 +1,17 @@
 #include "host/engine/memory.h"
 
+#include "host/engine/draws.h"
 #include "host/engine/kv.h"
+#include "host/engine/ple.h"
 #include "host/engine/step.h"
+#include "host/model/path.h"
 #include "host/model/weight_table.h"
 #include "host/ops/backend.h"
+
+#include <string.h>
+
+#define ATTENTION_SPLITS 60
+#define DRAW_PADDING 16384
 
 static size_t tensor_bytes(const pl_tensor *t)
 {
@@ -27,6 +35,15 @@ static size_t add_vector(const pl_tensor *t, size_t *packed)
     return tensor_bytes(t);
 }
 
+/* What a card would hold of the model that path e2b cuts out, as the file stores it. */
+static size_t slice_bytes(const pl_checkpoint *checkpoint)
+{
+    pl_path e2b;
+    if (strcmp(pl_path_default(checkpoint), "e2b") == 0 || pl_path_parse(checkpoint, "e2b", &e2b, NULL) != PL_OK)
+        return 0;
+    return (size_t)pl_path_bytes(checkpoint, &e2b);
+}
+
 void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_memory_plan *out)
 {
     const pl_config *c = pl_checkpoint_config(checkpoint);
@@ -35,6 +52,8 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
     size_t used = 0;
     for (pl_weight_cursor at = {0}; pl_weight_next(w, c, &at);) {
         bool head = at.role == PL_ROLE_EMBED || at.role == PL_ROLE_HEAD;
+        if (pl_weight_table[at.role].kind != PL_WEIGHT_LOOKUP)
+            plan.card_weights += at.tensor->rows * at.tensor->cols;
         switch (pl_weight_table[at.role].kind) {
         case PL_WEIGHT_VECTOR: used += add_vector(at.tensor, &plan.core_packed); break;
         case PL_WEIGHT_MATRIX:
@@ -54,5 +73,61 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
     for (size_t i = 0; i < n; i++)
         total += tensor_bytes(&all[i]);
     plan.unused = total - used;
+    plan.card_slice = slice_bytes(checkpoint);
     *out = plan;
+}
+
+/* ---- cards ---- */
+
+static size_t pages_of(int context)
+{
+    return ((size_t)context + PL_KV_PAGE - 1) / PL_KV_PAGE;
+}
+
+/* One table for the layers that keep all tokens, one for the local ones. */
+static size_t page_table_bytes(int context)
+{
+    return 2 * pages_of(context) * sizeof(int32_t);
+}
+
+/* What ops on a card work in: of attention the partial results, at most ATTENTION_SPLITS of a row; of draws a copy of the
+ * logits and a thirtieth beside it. */
+static size_t ops_scratch(const pl_config *c, int context, int batch_rows)
+{
+    size_t splits = pages_of(context) < ATTENTION_SPLITS ? pages_of(context) : ATTENTION_SPLITS;
+    size_t rows = (size_t)(batch_rows < PL_FUSED_ROWS ? batch_rows : PL_FUSED_ROWS), heads = (size_t)c->n_heads;
+    size_t attention = rows * splits * heads * ((size_t)c->head_dim + 2) + PL_FUSED_ROWS * heads + 4;
+    size_t draws = PL_FUSED_ROWS * ((size_t)c->vocab + (size_t)c->vocab / 30 + DRAW_PADDING);
+    return (attention + draws) * sizeof(float);
+}
+
+void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan, pl_ple_placement ple, int sessions,
+                            int context, int batch_rows, pl_card_memory *out)
+{
+    pl_card_memory m = {
+        .weights = plan->core_packed + plan->core_mapped + plan->head_packed + plan->head_mapped,
+        .kv = (size_t)sessions * (pl_kv_sequence_bytes(config, context, batch_rows) + page_table_bytes(context)),
+        .work = pl_step_bytes(config, batch_rows) + ops_scratch(config, context, batch_rows) + pl_draws_bytes(sessions),
+        .reserve = PL_CARD_RESERVE,
+    };
+    size_t slots = PL_PLE_SLOTS * (size_t)batch_rows * ((plan->ple_row + 15) / 16 * 16);
+    switch (ple) {
+    case PL_PLE_AUTO: break;
+    case PL_PLE_VRAM: m.table = plan->ple_table; break;
+    case PL_PLE_PINNED: m.pinned = plan->ple_table; break;
+    case PL_PLE_HOST:
+        m.pinned = slots;
+        m.host = plan->ple_table;
+        break;
+    case PL_PLE_DISK:
+        m.pinned = slots;
+        m.host = PL_PLE_CACHE_BYTES;
+        break;
+    }
+    *out = m;
+}
+
+size_t pl_card_memory_total(const pl_card_memory *m)
+{
+    return m->weights + m->kv + m->work + m->reserve + m->table;
 }

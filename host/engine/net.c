@@ -1,6 +1,5 @@
 #include "host/engine/net.h"
 
-#include "host/base/arena.h"
 #include "host/model/weight_check.h"
 
 #include <math.h>
@@ -8,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SMALL_CHUNK_BYTES ((size_t)1 << 20)
 #define CHECK_ROWS 64 /* of one piece of checking work */
 
 /* A matrix of the checkpoint and where its loaded form goes. */
@@ -22,7 +20,7 @@ typedef struct loader {
     pl_net *net;
     matrix *matrices;
     size_t n_matrices;
-    size_t used; /* of net->packed */
+    size_t used; /* of net->matrices */
     pl_error *err;
 } loader;
 
@@ -117,16 +115,17 @@ static pl_status load_matrix(loader *l, const matrix *m)
 {
     pl_net *net = l->net;
     size_t bytes = net->backend->weight_bytes(net->backend, m->from);
-    if (bytes == 0) /* what is packed is checked as it is read */
+    bool plain = pl_dtype_describe((int)m->from->type)->block_elems == 1;
+    if (plain) /* others are checked as they are packed */
         PL_TRY(check_finite(net->backend, m->from, l->err));
-    void *place = bytes ? (char *)net->packed + l->used : NULL;
+    void *place = bytes ? (char *)net->matrices + l->used : NULL;
     pl_status status = net->backend->weight_load(net->backend, m->from, place, m->to, l->err);
     if (status == PL_ERR_FORMAT) /* tells the column too */
         PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
     PL_TRY(status);
     l->used += aligned(bytes);
-    if (m->to->packed) {
-        net->packed_bytes += m->to->bytes;
+    if (bytes) {
+        net->loaded_bytes += m->to->bytes;
         pl_checkpoint_drop(l->checkpoint, m->from);
     } else {
         net->mapped_bytes += m->to->bytes;
@@ -139,13 +138,13 @@ static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
     pl_net *net = l->net;
     size_t total = 0, done = 0;
     for (size_t i = 0; i < l->n_matrices; i++) {
-        net->packed_room += aligned(net->backend->weight_bytes(net->backend, l->matrices[i].from));
+        net->matrices_room += aligned(net->backend->weight_bytes(net->backend, l->matrices[i].from));
         total += (size_t)l->matrices[i].from->rows * pl_tensor_row_bytes(l->matrices[i].from);
     }
-    if (net->packed_room) {
-        net->packed = net->backend->memory_take(net->backend, net->packed_room);
-        if (!net->packed)
-            return pl_fail_memory(l->err, net->packed_room, "weights");
+    if (net->matrices_room) {
+        net->matrices = net->backend->memory_take(net->backend, net->matrices_room);
+        if (!net->matrices)
+            return pl_backend_fail_memory(net->backend, net->matrices_room, "weights", l->err);
     }
     for (size_t i = 0; i < l->n_matrices; i++) {
         PL_TRY(load_matrix(l, &l->matrices[i]));
@@ -156,31 +155,54 @@ static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
     return PL_OK;
 }
 
-/* All of a small tensor as f32. */
-static pl_status load_vector(loader *l, const pl_tensor *t, const float **out)
+static float *next_vector(pl_net *net, int64_t n)
+{
+    float *v = (float *)(net->vectors + net->vectors_used);
+    net->vectors_used += aligned((size_t)n * sizeof *v);
+    return v;
+}
+
+/* All of a small tensor as f32; work: room for its values. */
+static pl_status load_vector(loader *l, const pl_tensor *t, float *work, const float **out)
 {
     PL_TRY(pl_tensor_check_finite(t, 0, t->rows, l->err));
-    float *v = pl_arena_take(l->net->small, (size_t)(t->rows * t->cols), sizeof *v);
-    if (!v)
-        return pl_fail_memory(l->err, (size_t)(t->rows * t->cols) * sizeof *v, t->name);
     for (int64_t r = 0; r < t->rows; r++)
-        pl_decode(t->type, pl_tensor_row(t, r), v + r * t->cols, t->cols);
+        pl_decode(t->type, pl_tensor_row(t, r), work + r * t->cols, t->cols);
+    float *v = next_vector(l->net, t->rows * t->cols);
+    l->net->backend->upload(l->net->backend->stream, v, work, (size_t)(t->rows * t->cols) * sizeof *v);
     *out = v;
     return PL_OK;
 }
 
 /* base^(-2i/dim), each rounded to f32 as transformers has it. */
-static pl_status make_frequencies(loader *l, float base, const float **out)
+static const float *load_frequencies(loader *l, float base, float *work)
 {
     int half = l->net->config->head_dim / 2;
-    float *f = pl_arena_take(l->net->small, (size_t)half, sizeof *f);
-    if (!f)
-        return pl_fail_memory(l->err, (size_t)half * sizeof *f, "rotary frequencies");
     for (int i = 0; i < half; i++) {
         float exponent = (float)(2 * i) / (float)(2 * half);
-        f[i] = 1.0f / (float)pow((double)base, (double)exponent);
+        work[i] = 1.0f / (float)pow((double)base, (double)exponent);
     }
-    *out = f;
+    float *v = next_vector(l->net, half);
+    l->net->backend->upload(l->net->backend->stream, v, work, (size_t)half * sizeof *v);
+    return v;
+}
+
+static bool next_vector_tensor(const pl_net *net, const pl_weights *weights, pl_weight_cursor *at)
+{
+    while (pl_weight_next(weights, net->config, at))
+        if (pl_weight_table[at->role].kind == PL_WEIGHT_VECTOR)
+            return true;
+    return false;
+}
+
+static pl_status fill_vectors(loader *l, float *work)
+{
+    const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
+    pl_net *net = l->net;
+    for (pl_weight_cursor at = {0}; next_vector_tensor(net, weights, &at);)
+        PL_TRY(load_vector(l, at.tensor, work, place_of(net, at.layer, at.role)));
+    net->rope_local = load_frequencies(l, net->config->rope_base_local, work);
+    net->rope_global = load_frequencies(l, net->config->rope_base_global, work);
     return PL_OK;
 }
 
@@ -188,19 +210,26 @@ static pl_status load_vectors(loader *l)
 {
     const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
     pl_net *net = l->net;
-    for (pl_weight_cursor at = {0}; pl_weight_next(weights, net->config, &at);)
-        if (pl_weight_table[at.role].kind == PL_WEIGHT_VECTOR)
-            PL_TRY(load_vector(l, at.tensor, place_of(net, at.layer, at.role)));
-    PL_TRY(make_frequencies(l, net->config->rope_base_local, &net->rope_local));
-    return make_frequencies(l, net->config->rope_base_global, &net->rope_global);
+    size_t largest = (size_t)net->config->head_dim * sizeof(float);
+    net->vectors_room = 2 * aligned(largest);
+    for (pl_weight_cursor at = {0}; next_vector_tensor(net, weights, &at);) {
+        size_t bytes = (size_t)(at.tensor->rows * at.tensor->cols) * sizeof(float);
+        net->vectors_room += aligned(bytes);
+        largest = bytes > largest ? bytes : largest;
+    }
+    net->vectors = net->backend->memory_take(net->backend, net->vectors_room);
+    float *work = malloc(largest);
+    pl_status status = net->vectors && work ? fill_vectors(l, work)
+                                            : pl_fail_memory(l->err, net->vectors_room, "small weights");
+    free(work);
+    return status;
 }
 
 static pl_status load(loader *l, pl_progress_fn progress, void *user)
 {
     pl_net *net = l->net;
-    PL_TRY(pl_arena_create(SMALL_CHUNK_BYTES, &net->small, l->err));
     size_t n_layers = (size_t)net->config->n_layers;
-    net->layer = pl_arena_take(net->small, n_layers, sizeof *net->layer);
+    net->layer = calloc(n_layers, sizeof *net->layer);
     l->matrices = calloc(n_layers * PL_LAYER_ROLES + PL_ALTUP * PL_ROLES, sizeof *l->matrices);
     if (!net->layer || !l->matrices)
         return pl_fail_memory(l->err, n_layers * sizeof *net->layer, "layer table");
@@ -209,7 +238,7 @@ static pl_status load(loader *l, pl_progress_fn progress, void *user)
     PL_TRY(load_matrices(l, progress, user));
     if (!pl_checkpoint_weights(l->checkpoint)->head.data)
         net->head = net->embed;
-    return PL_OK;
+    return net->backend->fetch(net->backend->stream, NULL, 0, NULL, l->err);
 }
 
 pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
@@ -235,7 +264,8 @@ void pl_net_free(pl_net *net)
 {
     if (!net)
         return;
-    net->backend->memory_give(net->backend, net->packed, net->packed_room);
-    pl_arena_free(net->small);
+    net->backend->memory_give(net->backend, net->matrices, net->matrices_room);
+    net->backend->memory_give(net->backend, net->vectors, net->vectors_room);
+    free(net->layer);
     free(net);
 }

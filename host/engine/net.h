@@ -1,4 +1,4 @@
-/* A checkpoint's weights as the step reads them: matrices in the backend's layout, vectors in f32. */
+/* A checkpoint's weights as the step reads them: matrices in the backend's layout, vectors in f32 in its memory. */
 #ifndef PL_ENGINE_NET_H
 #define PL_ENGINE_NET_H
 
@@ -23,11 +23,12 @@ typedef struct pl_net {
     const float *ple_norm, *out_norm;
     const float *rope_local, *rope_global; /* inverse frequencies, [head_dim / 2] */
     pl_net_layer *layer;
-    size_t packed_bytes, mapped_bytes;
+    size_t loaded_bytes, mapped_bytes; /* of matrices in memory of the backend, and used where they are in the file */
 
-    void *packed; /* all packed weights, one piece of backend memory */
-    size_t packed_room;
-    struct pl_arena *small;
+    void *matrices; /* all that was loaded, one piece of the backend's memory */
+    size_t matrices_room;
+    char *vectors; /* likewise */
+    size_t vectors_room, vectors_used;
 } pl_net;
 
 /* Loads every weight but the PLE table, checking all values; drops the file's pages as they are copied.

@@ -1,71 +1,258 @@
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
+
 #include "host/engine/ple.h"
 
-#include "host/engine/finite.h"
+#include "host/engine/ple_service.h"
 
-#include <stdatomic.h>
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
-typedef struct gather_job {
-    const pl_ple *ple;
-    const int32_t *id, *layers;
-    float *out;
-    int64_t ld;
-    _Atomic int32_t bad; /* a row with a value that is not finite, or -1 */
-} gather_job;
+#define PIECE ((size_t)64 << 20) /* of a table on its way */
+#define LINE 64
 
-pl_ple pl_ple_of(const pl_checkpoint *checkpoint)
+struct pl_ple {
+    pl_backend *backend;
+    pl_tensor table; /* its rows that serve */
+    pl_ple_params params;
+    bool in_place; /* the ops read the mapped file */
+    size_t row_bytes;
+
+    void *copy; /* VRAM, PINNED */
+    size_t copy_bytes;
+
+    void *shared; /* HOST, DISK: the flag, in a cache line of its own, and the ring */
+    size_t shared_bytes;
+    pl_row_cache *cache;
+    pl_ple_service *service;
+    uint32_t ticket;              /* the last one */
+    uint64_t after[PL_PLE_SLOTS]; /* a mark behind the last step that read the slot; 0: none */
+};
+
+/* ---- sizes ---- */
+
+static size_t round_up(size_t n, size_t to)
 {
-    const pl_config *config = pl_checkpoint_config(checkpoint);
-    return (pl_ple){&pl_checkpoint_weights(checkpoint)->ple_table, config->ple_vocab, config->ple_dim};
+    return (n + to - 1) / to * to;
 }
 
-static int32_t row_of(const pl_ple *ple, int32_t id)
+/* What the CPU's ops read they read where it is; others have weights of every type in memory of their own. */
+static bool ops_read_the_file(const pl_backend *backend)
 {
-    return id >= 0 && id < ple->vocab ? id : 0;
+    pl_tensor plain = {.name = "", .rows = 1, .cols = 1, .type = PL_F32};
+    return backend->weight_bytes(backend, &plain) == 0;
 }
 
-/* Whole blocks that cover n values. */
-static int64_t whole_blocks(const pl_tensor *table, int64_t n)
+static pl_tensor rows_that_serve(const pl_checkpoint *checkpoint)
 {
-    int64_t block = pl_dtype_describe((int)table->type)->block_elems;
-    int64_t up = (n + block - 1) / block * block;
-    return up < table->cols ? up : table->cols;
+    pl_tensor table = pl_checkpoint_weights(checkpoint)->ple_table;
+    table.rows = pl_checkpoint_config(checkpoint)->ple_vocab;
+    return table;
 }
 
-static void gather_rows(void *ctx, int64_t begin, int64_t end, int thread)
+static size_t row_stride(const pl_tensor *table)
 {
-    (void)thread;
-    gather_job *j = ctx;
-    const pl_tensor *table = j->ple->table;
-    for (int64_t i = begin; i < end; i++) {
-        int32_t row = row_of(j->ple, j->id[i]);
-        int64_t n = whole_blocks(table, (int64_t)j->layers[i] * j->ple->dim);
-        float *out = j->out + i * j->ld;
-        pl_decode(table->type, pl_tensor_row(table, row), out, n);
-        if (!pl_all_finite(out, n))
-            atomic_store(&j->bad, row);
+    return round_up(pl_tensor_row_bytes(table), 16);
+}
+
+pl_ple_bytes pl_ple_memory(const pl_checkpoint *checkpoint, const pl_backend *backend, const pl_ple_params *params)
+{
+    pl_tensor table = rows_that_serve(checkpoint);
+    /* Kernels read in pieces of 16 bytes. */
+    size_t whole = round_up((size_t)table.rows * pl_tensor_row_bytes(&table), 16);
+    size_t ring = LINE + PL_PLE_SLOTS * (size_t)params->max_rows * row_stride(&table);
+    if (ops_read_the_file(backend))
+        return (pl_ple_bytes){0};
+    switch (params->placement) {
+    case PL_PLE_VRAM: return (pl_ple_bytes){.memory = whole};
+    case PL_PLE_PINNED: return (pl_ple_bytes){.shared = whole};
+    case PL_PLE_HOST: return (pl_ple_bytes){.shared = ring};
+    case PL_PLE_DISK: return (pl_ple_bytes){.shared = ring, .cache = params->cache_bytes};
+    case PL_PLE_AUTO: break;
     }
+    return (pl_ple_bytes){0};
 }
 
-pl_status pl_ple_gather(const pl_ple *ple, pl_pool *pool, const int32_t *id, const int32_t *layers, int n, float *out,
-                        int64_t ld, pl_error *err)
+/* ---- placements ---- */
+
+/* A piece's worth of the table from `row` on. */
+static pl_tensor piece_at(const pl_ple *ple, int64_t row)
 {
-    gather_job job = {.ple = ple, .id = id, .layers = layers, .out = out, .ld = ld, .bad = -1};
-    pl_pool_for(pool, n, 1, gather_rows, &job);
-    if (job.bad >= 0)
-        return pl_fail(err, PL_ERR_NUMERIC, "tensor %s, row %d: a value is not finite", ple->table->name, job.bad);
+    pl_tensor part = ple->table;
+    int64_t rows = PIECE > ple->row_bytes ? (int64_t)(PIECE / ple->row_bytes) : 1, left = ple->table.rows - row;
+    part.rows = left < rows ? left : rows;
+    part.data = pl_tensor_row(&ple->table, row);
+    return part;
+}
+
+static pl_status copy_table(pl_ple *ple, const pl_checkpoint *checkpoint, pl_error *err)
+{
+    pl_backend *b = ple->backend;
+    bool vram = ple->params.placement == PL_PLE_VRAM;
+    ple->copy = vram ? b->memory_take(b, ple->copy_bytes) : b->shared_take(b, ple->copy_bytes);
+    if (!ple->copy)
+        return pl_fail_memory(err, ple->copy_bytes, vram ? "per-layer embeddings on the card" : "per-layer embeddings");
+    pl_tensor part = piece_at(ple, 0);
+    for (int64_t row = 0; row < ple->table.rows; row += part.rows) {
+        part = piece_at(ple, row);
+        pl_tensor next = piece_at(ple, row + part.rows);
+        if (next.rows > 0)
+            pl_checkpoint_will_need(checkpoint, &next);
+        char *to = (char *)ple->copy + (size_t)row * ple->row_bytes;
+        size_t bytes = (size_t)part.rows * ple->row_bytes;
+        if (vram)
+            b->upload(b->stream, to, part.data, bytes);
+        else
+            memcpy(to, part.data, bytes);
+        pl_checkpoint_drop(checkpoint, &part);
+    }
+    return b->fetch(b->stream, NULL, 0, NULL, err);
+}
+
+/* Before Linux 5.14 the pages are only asked for. */
+static pl_status bring_in(const pl_tensor *table, pl_error *err)
+{
+    const char *data = table->data;
+    size_t bytes = (size_t)table->rows * pl_tensor_row_bytes(table);
+    for (size_t at = 0; at < bytes; at += PIECE) {
+        size_t n = bytes - at < PIECE ? bytes - at : PIECE;
+        int error = pl_ple_advise(data + at, n, MADV_POPULATE_READ);
+        if (error == EINVAL)
+            error = pl_ple_advise(data + at, n, MADV_WILLNEED);
+        if (error)
+            return pl_fail(err, error == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "tensor %s: cannot read: %s", table->name,
+                           strerror(error));
+    }
     return PL_OK;
 }
 
-void pl_ple_will_need(const pl_ple *ple, const int32_t *id, size_t n)
+static pl_status start_service(pl_ple *ple, pl_error *err)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    size_t bytes = pl_tensor_row_bytes(ple->table);
-    for (size_t i = 0; i < n; i++) {
-        uintptr_t from = (uintptr_t)pl_tensor_row(ple->table, row_of(ple, id[i]));
-        uintptr_t start = from & ~(page - 1);
-        madvise((void *)start, from + bytes - start, MADV_WILLNEED);
+    const pl_ple_params *p = &ple->params;
+    pl_backend *b = ple->backend;
+    bool disk = p->placement == PL_PLE_DISK;
+    if (disk)
+        pl_ple_advise(ple->table.data, (size_t)ple->table.rows * ple->row_bytes, MADV_RANDOM);
+    else
+        PL_TRY(bring_in(&ple->table, err));
+    if (disk && p->cache_bytes >= ple->row_bytes)
+        PL_TRY(pl_row_cache_create((int32_t)ple->table.rows, ple->row_bytes, p->cache_bytes, &ple->cache, err));
+    ple->shared = b->shared_take(b, ple->shared_bytes);
+    if (!ple->shared)
+        return pl_fail_memory(err, ple->shared_bytes, "rows of per-layer embeddings");
+    pl_ple_service_params params = {
+        .rows = ple->table.data,
+        .row_bytes = ple->row_bytes,
+        .vocab = (int32_t)ple->table.rows,
+        .cache = ple->cache,
+        .read_ahead = disk,
+        .ring = (char *)ple->shared + LINE,
+        .row_stride = row_stride(&ple->table),
+        .max_rows = p->max_rows,
+        .ready = ple->shared,
+        .cpus = p->cpus,
+        .n_cpus = p->n_cpus,
+    };
+    return pl_ple_service_start(&params, &ple->service, err);
+}
+
+pl_status pl_ple_open(const pl_checkpoint *checkpoint, pl_backend *backend, const pl_ple_params *params, pl_ple **out,
+                      pl_error *err)
+{
+    pl_ple *ple = calloc(1, sizeof *ple);
+    if (!ple)
+        return pl_fail_memory(err, sizeof *ple, "per-layer embeddings");
+    pl_ple_bytes bytes = pl_ple_memory(checkpoint, backend, params);
+    ple->backend = backend;
+    ple->table = rows_that_serve(checkpoint);
+    ple->params = *params;
+    ple->in_place = ops_read_the_file(backend);
+    ple->row_bytes = pl_tensor_row_bytes(&ple->table);
+    pl_status status = PL_OK;
+    assert(ple->in_place || params->placement != PL_PLE_AUTO);
+    if (!ple->in_place && (params->placement == PL_PLE_VRAM || params->placement == PL_PLE_PINNED)) {
+        ple->copy_bytes = bytes.memory + bytes.shared;
+        PL_TRY_GOTO(copy_table(ple, checkpoint, err));
+    } else if (!ple->in_place) {
+        ple->shared_bytes = bytes.shared;
+        PL_TRY_GOTO(start_service(ple, err));
     }
+    *out = ple;
+    return PL_OK;
+fail:
+    pl_ple_free(ple);
+    return status;
+}
+
+void pl_ple_free(pl_ple *ple)
+{
+    if (!ple)
+        return;
+    pl_backend *b = ple->backend;
+    pl_ple_service_stop(ple->service);
+    if (!ple->in_place)
+        b->fetch(b->stream, NULL, 0, NULL, NULL); /* steps may be reading still */
+    if (ple->copy && ple->params.placement == PL_PLE_VRAM)
+        b->memory_give(b, ple->copy, ple->copy_bytes);
+    else if (ple->copy)
+        b->shared_give(b, ple->copy, ple->copy_bytes);
+    if (ple->shared)
+        b->shared_give(b, ple->shared, ple->shared_bytes);
+    if (ple->params.placement == PL_PLE_DISK && !ple->in_place)
+        pl_ple_advise(ple->table.data, (size_t)ple->table.rows * ple->row_bytes, MADV_NORMAL);
+    pl_row_cache_free(ple->cache);
+    free(ple);
+}
+
+/* ---- steps ---- */
+
+pl_ple_rows pl_ple_view(const pl_ple *ple)
+{
+    pl_ple_rows view = {
+        .name = ple->table.name,
+        .base = ple->copy ? ple->copy : ple->table.data,
+        .type = ple->table.type,
+        .row_bytes = ple->row_bytes,
+        .vocab = (int32_t)ple->table.rows,
+    };
+    if (ple->service) {
+        view.base = (char *)ple->shared + LINE;
+        view.row_bytes = row_stride(&ple->table);
+        view.ready = ple->shared;
+        view.slots = PL_PLE_SLOTS;
+        view.slot_bytes = (size_t)ple->params.max_rows * view.row_bytes;
+    }
+    return view;
+}
+
+pl_status pl_ple_request(pl_ple *ple, const pl_ple_want *rows, int n, uint32_t *ticket, pl_error *err)
+{
+    pl_backend *b = ple->backend;
+    *ticket = 0;
+    if (!ple->service)
+        return PL_OK;
+    if (ple->ticket)
+        ple->after[ple->ticket % PL_PLE_SLOTS] = b->mark(b->stream);
+    uint64_t last_use = ple->after[(ple->ticket + 1) % PL_PLE_SLOTS];
+    if (last_use)
+        PL_TRY(b->wait_for(b->stream, last_use, err));
+    *ticket = ple->ticket = pl_ple_service_ask(ple->service, rows, n);
+    return PL_OK;
+}
+
+void pl_ple_will_need(const pl_ple *ple, const int32_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n && !ple->copy; i++) {
+        int32_t row = ids[i] >= 0 && ids[i] < ple->table.rows ? ids[i] : 0;
+        pl_ple_advise(pl_tensor_row(&ple->table, row), ple->row_bytes, MADV_WILLNEED);
+    }
+}
+
+pl_ple_stats pl_ple_statistics(pl_ple *ple)
+{
+    return ple->service ? pl_ple_service_stats(ple->service) : (pl_ple_stats){0};
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "host/engine/needles.h"
+#include "host/ops/draw_math.h"
 
 static const char *const default_breakers[] = {"\n", ":", "\"", "*"};
 
@@ -147,15 +148,9 @@ void pl_repetition_accept(pl_repetition *r, int32_t token)
         r->since_break = feed(r, r->breakers, token) ? 0 : r->since_break + 1;
 }
 
-static float lowered(double x)
-{
-    return (float)(x < -FLT_MAX ? -FLT_MAX : x > FLT_MAX ? FLT_MAX : x);
-}
-
 static float penalized(const pl_repetition *r, float x, int32_t count)
 {
-    double v = x > 0.0f ? x / r->repeat : x * r->repeat;
-    return x == -INFINITY ? x : lowered(v - r->presence - count * r->frequency);
+    return pl_penalized(x, count, r->repeat, r->presence, r->frequency);
 }
 
 void pl_repetition_penalize(pl_repetition *r, pl_candidates *c)
@@ -222,7 +217,8 @@ static float dried(pl_repetition *r, float x, int32_t token)
     pl_needles_reset(r->own_breakers);
     if (feed(r, r->own_breakers, token))
         return x;
-    return lowered(x - r->multiplier * power(r->base, (size_t)r->longest[token] - r->allowed));
+    double v = x - r->multiplier * power(r->base, (size_t)r->longest[token] - r->allowed);
+    return (float)(v < -FLT_MAX ? -FLT_MAX : v);
 }
 
 /* Fills r->longest for the tokens that would extend a repetition; false when there is none. */

@@ -1,12 +1,12 @@
 #include "host/engine/sampler.h"
 
-#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "host/base/rng.h"
 #include "host/engine/softmax.h"
+#include "host/ops/draw_math.h"
 
 struct pl_sampler {
     pl_sampling params; /* params.bias is `bias`, dry_breakers is NULL */
@@ -206,8 +206,7 @@ static void add_bias(const pl_sampler *s, pl_candidates *c)
     float *x = pl_candidates_write(c);
     for (size_t i = 0; i < s->params.n_bias; i++) {
         const pl_logit_bias *b = &s->params.bias[i];
-        float v = x[b->id] + b->bias;
-        x[b->id] = v < FLT_MAX ? v : FLT_MAX;
+        x[b->id] = pl_biased(x[b->id], b->bias);
     }
 }
 

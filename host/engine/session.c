@@ -1,5 +1,7 @@
 #include "host/engine/session.h"
 
+#include "host/base/timeline.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +19,8 @@ pl_status pl_session_create(pl_engine *engine, pl_session **out, pl_error *err)
         status = pl_fail_memory(err, (size_t)engine->context * sizeof *s->tokens, "session");
         goto fail;
     }
+    for (int i = 0; engine->draws && i < 2; i++)
+        PL_TRY_GOTO(pl_step_result_create(engine->step, &s->result[i], err));
     PL_TRY_GOTO(pl_path_parse(engine->model->checkpoint, pl_path_default(engine->model->checkpoint), &s->path, err));
     pthread_mutex_lock(&engine->lock);
     status = pl_kv_open(engine->kv, &s->sequence, err);
@@ -39,6 +43,8 @@ void pl_session_free(pl_session *s)
         pl_kv_close(s->engine->kv, s->sequence);
         pthread_mutex_unlock(&s->engine->lock);
     }
+    for (int i = 0; i < 2; i++)
+        pl_step_result_free(s->result[i]);
     free(s->tokens);
     free(s->rows);
     free(s);
@@ -138,41 +144,111 @@ static pl_status drain_logits(pl_session *s, int32_t wanted, int32_t first, int3
     return PL_OK;
 }
 
+static bool observed(const pl_session *s)
+{
+    return s->trace || s->watch;
+}
+
+static void fill_rows(pl_session *s, int32_t from, int32_t n, int32_t wanted_from)
+{
+    for (int32_t i = 0; i < n; i++)
+        s->rows[i] = (pl_step_row){.token = s->tokens[from + i],
+                                   .position = from + i,
+                                   .sequence = s->sequence,
+                                   .path = &s->path,
+                                   .wanted = from + i >= wanted_from || observed(s)};
+}
+
 /* One step over tokens [from, from + n); the lock is held. */
 static pl_status run_chunk(pl_session *s, int32_t from, int32_t n, int32_t wanted_from, pl_logits_sink sink, void *user,
                            pl_error *err)
 {
     pl_engine *e = s->engine;
-    bool whole = s->trace || s->watch;
-    for (int32_t i = 0; i < n; i++)
-        s->rows[i] = (pl_step_row){s->tokens[from + i], from + i, s->sequence, &s->path,
-                                   from + i >= wanted_from || whole};
+    fill_rows(s, from, n, wanted_from);
     PL_TRY(pl_kv_extend(e->kv, s->sequence, n, err));
     pl_step_watch(e->step, s->watch, s->watch_user);
+    double begin = pl_timeline_now(e->timeline);
     pl_status status = pl_step_run(e->step, s->rows, n, s->trace, s->trace_user, err);
+    pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, n > 1 ? "read a chunk" : "read a token", begin);
     if (status != PL_OK) {
         pl_kv_truncate(e->kv, s->sequence, from);
         return status;
     }
     int32_t first = wanted_from > from ? wanted_from : from;
-    return sink ? drain_logits(s, whole ? from : first, first, from + n, sink, user, err) : PL_OK;
+    return sink ? drain_logits(s, observed(s) ? from : first, first, from + n, sink, user, err) : PL_OK;
 }
 
-pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err)
+/* Reads tokens up to `to` in chunks, the logits of those from wanted_from on. */
+static pl_status read_chunks(pl_session *s, int32_t to, int32_t wanted_from, pl_logits_sink sink, void *user,
+                             pl_error *err)
 {
     pl_engine *e = s->engine;
-    int32_t from = pl_kv_length(e->kv, s->sequence), wanted_from = all ? from : n - 1;
-    while (from < n) {
+    int32_t from = pl_kv_length(e->kv, s->sequence);
+    while (from < to) {
         if (atomic_load(&s->cancelled))
-            return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d of %d", from, n);
-        int32_t part = n - from < e->batch_rows ? n - from : e->batch_rows, ahead = n - from - part;
-        pl_ple_will_need(&e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
+            return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d of %d", from, s->n_tokens);
+        int32_t part = to - from < e->batch_rows ? to - from : e->batch_rows, ahead = s->n_tokens - from - part;
+        pl_ple_will_need(e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
         pthread_mutex_lock(&e->lock);
         pl_status status = run_chunk(s, from, part, wanted_from, sink, user, err);
         pthread_mutex_unlock(&e->lock);
         PL_TRY(status);
         from += part;
     }
+    return PL_OK;
+}
+
+pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err)
+{
+    return read_chunks(s, n, all ? 0 : n - 1, sink, user, err);
+}
+
+/* ---- drawing where the ops are ---- */
+
+/* The step of s->rows[0..n), the last of which draws. */
+static pl_status queue_draw(pl_session *s, int32_t n, pl_step_result *result, pl_error *err)
+{
+    pl_engine *e = s->engine;
+    s->rows[n - 1].wanted = s->rows[n - 1].draw = true;
+    pthread_mutex_lock(&e->lock);
+    double begin = pl_timeline_now(e->timeline);
+    pl_status status = pl_kv_extend(e->kv, s->sequence, n, err);
+    if (status == PL_OK)
+        status = pl_step_queue(e->step, s->rows, n, result, err);
+    pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "queue a step", begin);
+    pthread_mutex_unlock(&e->lock);
+    return status;
+}
+
+pl_status pl_session_queue_read(pl_session *s, int32_t n, pl_step_result *result, pl_error *err)
+{
+    int32_t rows = s->engine->batch_rows, from = pl_kv_length(s->engine->kv, s->sequence);
+    int32_t whole = from + (n - 1 - from) / rows * rows;
+    PL_TRY(read_chunks(s, whole, n, NULL, NULL, err));
+    fill_rows(s, whole, n - whole, n);
+    return queue_draw(s, n - whole, result, err);
+}
+
+pl_status pl_session_queue_drawn(pl_session *s, pl_step_result *result, pl_error *err)
+{
+    s->rows[0] = (pl_step_row){
+        .position = pl_kv_length(s->engine->kv, s->sequence), .sequence = s->sequence, .path = &s->path, .drawn = true};
+    return queue_draw(s, 1, result, err);
+}
+
+pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *token, pl_error *err)
+{
+    pthread_mutex_lock(&s->engine->lock);
+    double begin = pl_timeline_now(s->engine->timeline);
+    pl_status status = pl_step_wait(result, err);
+    pl_timeline_end(s->engine->timeline, PL_TIMELINE_MAIN, "wait for a token", begin);
+    pthread_mutex_unlock(&s->engine->lock);
+    PL_TRY(status);
+    *token = pl_step_drawn(result, 0);
+    if (*token == PL_DRAW_NOT_FINITE)
+        return pl_fail(err, PL_ERR_NUMERIC, "a logit is not finite");
+    if (*token == PL_DRAW_ALL_BANNED)
+        return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias bans all %d tokens", s->engine->config->vocab);
     return PL_OK;
 }
 

@@ -18,6 +18,7 @@ struct pl_session {
     void *trace_user;
     pl_watch_fn watch;
     void *watch_user;
+    pl_step_result *result[2]; /* of draws in flight; NULL where the host draws */
 };
 
 /* Called with the logits of tokens [first, first + n), f32 [n][vocab], while the engine's lock is held. */
@@ -26,6 +27,15 @@ typedef pl_status (*pl_logits_sink)(void *user, int32_t first, int32_t n, const 
 /* Gives K/V to tokens [pl_kv_length, n) in chunks, and the logits of the last one, or with `all` of every one, to
  * sink; NULL: none are computed. Stops between chunks when the session was cancelled; what was read stays. */
 pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sink, void *user, pl_error *err);
+
+/* Where the ops draw (engine->draws): the same, but the step that reads token n - 1 is only queued, and draws. */
+pl_status pl_session_queue_read(pl_session *s, int32_t n, pl_step_result *result, pl_error *err);
+
+/* Queues the step that reads the token drawn last, whatever it will be, and draws the next. */
+pl_status pl_session_queue_drawn(pl_session *s, pl_step_result *result, pl_error *err);
+
+/* Waits for such a step: the token that it drew. PL_ERR_NUMERIC, PL_ERR_ARGUMENT as from pl_sampler_sample(). */
+pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *token, pl_error *err);
 
 /* PL_ERR_ARGUMENT names the first id that is none of the model's; `what` is what the ids are: "prompt token". */
 pl_status pl_session_check_ids(const pl_session *s, const int32_t *ids, size_t n, const char *what, pl_error *err);

@@ -3,10 +3,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "host/ops/draw_math.h"
+
 /* Four lanes exist everywhere; WIDTH elements a turn keep the additions of several turns in flight. */
 typedef float f32x4 __attribute__((vector_size(16)));
 typedef int32_t i32x4 __attribute__((vector_size(16)));
-typedef double f64x4 __attribute__((vector_size(32)));
 
 #define LANES 4
 #define TURNS 4
@@ -92,47 +93,52 @@ size_t pl_find_from(const float *x, size_t from, size_t n, float low)
     return i;
 }
 
-/* e^x for x <= 0: x = k ln 2 + r with |r| <= ln(2) / 2, the Taylor series of e^r to r^7 (what it leaves out
- * is under 6e-9), times 2^k. */
-static inline f32x4 exp_negative(f32x4 x)
+/* p[j] = e^(x[j] - max) for j < WIDTH. */
+static inline void terms(const float *x, float max, float *p)
 {
-    const float round = 12582912.0f;                                /* 1.5 * 2^23: adding it drops the fraction */
-    const float ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f; /* the first has 9 bits: k times it is exact */
-    i32x4 inside = x > splat(-87.0f);
-    f32x4 y = (f32x4)(inside & (i32x4)x);
-    f32x4 k = (y * 1.44269504f + round) - round;
-    f32x4 r = (y - k * ln2_high) - k * ln2_low;
-    f32x4 s = splat(1.0f / 5040.0f);
-    s = s * r + 1.0f / 720.0f;
-    s = s * r + 1.0f / 120.0f;
-    s = s * r + 1.0f / 24.0f;
-    s = s * r + 1.0f / 6.0f;
-    s = s * r + 0.5f;
-    s = s * r + 1.0f;
-    s = s * r + 1.0f;
-    i32x4 power = (__builtin_convertvector(k, i32x4) + 127) * (1 << 23);
-    return (f32x4)(inside & (i32x4)(s * (f32x4)power));
+    for (size_t j = 0; j < WIDTH; j++)
+        p[j] = pl_exp_negative(x[j] - max);
 }
 
 double pl_exp_sum(const float *x, size_t n, float max, float *p)
 {
-    f64x4 sum[TURNS] = {{0}};
+    double sum[WIDTH] = {0};
+    float e[WIDTH];
     size_t i = 0;
-    for (; i + WIDTH <= n; i += WIDTH)
-        for (size_t j = 0; j < TURNS; j++) {
-            f32x4 e = exp_negative(load(x + i + LANES * j) - max);
-            sum[j] += __builtin_convertvector(e, f64x4);
-            if (p)
-                memcpy(p + i + LANES * j, &e, sizeof e);
-        }
+    for (; i + WIDTH <= n; i += WIDTH) {
+        terms(x + i, max, e);
+        for (size_t j = 0; j < WIDTH; j++)
+            sum[j] += e[j];
+        if (p)
+            memcpy(p + i, e, sizeof e);
+    }
     double total = 0.0;
     for (size_t j = 0; j < WIDTH; j++)
-        total += sum[j / LANES][j % LANES];
+        total += sum[j];
     for (; i < n; i++) {
-        float e = exp_negative(splat(x[i] - max))[0];
-        total += e;
+        e[0] = pl_exp_negative(x[i] - max);
+        total += e[0];
         if (p)
-            p[i] = e;
+            p[i] = e[0];
+    }
+    return total;
+}
+
+uint64_t pl_exp_mass(const float *x, size_t n, float max, float *p)
+{
+    uint64_t sum[WIDTH] = {0};
+    size_t i = 0;
+    for (; i + WIDTH <= n; i += WIDTH) {
+        terms(x + i, max, p + i);
+        for (size_t j = 0; j < WIDTH; j++)
+            sum[j] += pl_mass(p[i + j]);
+    }
+    uint64_t total = 0;
+    for (size_t j = 0; j < WIDTH; j++)
+        total += sum[j];
+    for (; i < n; i++) {
+        p[i] = pl_exp_negative(x[i] - max);
+        total += pl_mass(p[i]);
     }
     return total;
 }

@@ -22,6 +22,9 @@ size_t pl_find_from(const float *x, size_t from, size_t n, float low);
  * x[i] of -INFINITY gives 0. */
 double pl_exp_sum(const float *x, size_t n, float max, float *p);
 
+/* The same terms into p, and the sum of their masses (host/ops/draw_math.h): the same however the sum is split. */
+uint64_t pl_exp_mass(const float *x, size_t n, float max, float *p);
+
 /* The natural logarithm of a positive normal number, within 4 ulp (absolutely 1e-16 around 1). */
 double pl_log(double x);
 

@@ -5,6 +5,7 @@
 #ifndef PL_ENGINE_STEP_H
 #define PL_ENGINE_STEP_H
 
+#include "host/engine/draws.h"
 #include "host/engine/kv.h"
 #include "host/engine/net.h"
 #include "host/engine/ple.h"
@@ -15,16 +16,20 @@
 #define PL_STEP_LOGITS 16 /* rows of logits that are held at once */
 
 typedef struct pl_step pl_step;
+typedef struct pl_step_result pl_step_result;
 
 /* One token. Tokens of a sequence stand in order of position; room for them was made by pl_kv_extend(). */
 typedef struct pl_step_row {
     int32_t token, position, sequence;
     const pl_path *path;
     bool wanted; /* its logits will be asked for */
+    bool drawn;  /* the token is the one that the sequence's last draw chose; `token` is ignored */
+    bool draw;   /* draw from the logits: then every wanted row of the step, and no more than PL_STEP_LOGITS */
 } pl_step_row;
 
-/* Borrows all of them. */
-pl_status pl_step_create(const pl_net *net, pl_kv *kv, const pl_ple *ple, int max_rows, pl_step **out, pl_error *err);
+/* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws. */
+pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple_rows *ple_rows, pl_draws *draws,
+                         int max_rows, pl_step **out, pl_error *err);
 void pl_step_free(pl_step *t);
 
 /* Bytes of work memory that pl_step_create() takes. */
@@ -36,6 +41,17 @@ void pl_step_watch(pl_step *t, pl_watch_fn watch, void *user);
 /* Runs 1 to max_rows rows. trace may be NULL; with one, every row must be wanted, and all
  * on one path. Allocates nothing. */
 pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user, pl_error *err);
+
+/* The same in two halves, nobody watching: queues a step and waits for it. A result serves one step at a time; any
+ * number of steps may be queued, each with a result of its own. */
+pl_status pl_step_queue(pl_step *t, const pl_step_row *rows, int n, pl_step_result *result, pl_error *err);
+pl_status pl_step_wait(pl_step_result *result, pl_error *err);
+
+/* After the wait: the token that the wanted row i drew, or PL_DRAW_... */
+int32_t pl_step_drawn(const pl_step_result *result, int i);
+
+pl_status pl_step_result_create(pl_step *t, pl_step_result **out, pl_error *err);
+void pl_step_result_free(pl_step_result *result);
 
 /* Logits of the wanted rows [first, first + n) of the last run, counted among wanted rows in the order given; n at
  * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call. */

@@ -39,6 +39,7 @@ typedef enum pl_status {
     PL_ERR_CONTEXT,     /* the sequence does not fit the context */
     PL_ERR_CANCELLED,   /* pl_session_cancel() or a callback stopped it */
     PL_ERR_NUMERIC,     /* the model produced a value that is not finite */
+    PL_ERR_DEVICE,      /* a card failed or was lost; engines on it serve no more */
 } pl_status;
 
 #define PL_ERROR_BYTES 512
@@ -56,6 +57,7 @@ const char *pl_status_name(pl_status status);
 typedef struct pl_model pl_model;
 typedef struct pl_engine pl_engine;
 typedef struct pl_session pl_session;
+typedef struct pl_timeline pl_timeline; /* what ran when; see below */
 
 /* Opens a Hugging Face folder (config.json, *.safetensors, tokenizer.json) or a GGUF file. The weights
  * are mapped, not read: the files must stay unchanged until pl_model_close(). */
@@ -111,11 +113,33 @@ void pl_text_free(char *text);
 /* Called while loading; fraction in [0, 1]. */
 typedef void (*pl_progress_fn)(void *user, const char *what, double fraction);
 
+typedef enum pl_backend_kind {
+    PL_BACKEND_AUTO, /* a card when there is one that the model fits, else the CPU */
+    PL_BACKEND_CPU,
+    PL_BACKEND_CUDA,
+} pl_backend_kind;
+
+/* Where the table of per-layer embeddings is kept for an engine on a card. It changes no result. */
+typedef enum pl_ple_placement {
+    PL_PLE_AUTO,
+    PL_PLE_VRAM,   /* in the card's memory */
+    PL_PLE_PINNED, /* in pinned memory of the host, read by the card over the bus */
+    PL_PLE_HOST,   /* in memory of the host; a thread brings each step's rows */
+    PL_PLE_DISK,   /* in the file; the same thread keeps the rows used most */
+} pl_ple_placement;
+
+const char *pl_ple_placement_name(pl_ple_placement placement); /* "vram"; of PL_PLE_AUTO "auto" */
+
 typedef struct pl_engine_params {
+    pl_backend_kind backend;
+    int32_t device;          /* card, counted from 0 as `pleiad inspect` lists them */
+    pl_ple_placement ple;    /* of an engine on a card */
+    int32_t sessions;        /* that can be open at once; 0: 4 */
     int32_t threads;         /* 0: one per physical core */
     int32_t context;         /* tokens a session can hold; 0: the model's, at most 32768 */
     int32_t batch_rows;      /* rows a step, the size of prompt chunks; 0: 512 */
     bool no_pin;             /* leave threads to the operating system */
+    pl_timeline *timeline;   /* records loading and every step; borrowed, may be NULL */
     pl_progress_fn progress; /* may be NULL */
     void *progress_user;
 } pl_engine_params;
@@ -125,7 +149,11 @@ pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params
 void pl_engine_free(pl_engine *engine);
 
 typedef struct pl_engine_info {
-    const char *backend; /* "cpu avx512"; lives as long as the engine */
+    const char *backend;   /* "cpu avx512"; lives as long as the engine */
+    pl_backend_kind kind;  /* never PL_BACKEND_AUTO */
+    pl_ple_placement ple;  /* of an engine on a card; else PL_PLE_AUTO */
+    const char *placement; /* why this backend and these sizes, in a line; "" where nothing was to be chosen */
+    int32_t sessions;      /* that can be open at once */
     int32_t threads;
     int32_t context;
     int32_t batch_rows;
@@ -267,6 +295,16 @@ pl_status pl_generate(pl_session *session, const int32_t *prompt, size_t n, cons
 /* Logits of every position of ids[0..n), from a fresh start of the session: f32 [n][vocab], written to
  * logits. A change of path between positions is made by calling again with the rest and keep = true. */
 pl_status pl_logits(pl_session *session, const int32_t *ids, size_t n, bool keep, float *logits, pl_error *err);
+
+/* ---- timeline ---------------------------------------------------------------------------------- */
+
+/* Records spans of time from any thread, at most a fixed number of them, for an engine that is given it; it must
+ * outlive the engine. max_events: 0 for 262144, which take 64 bytes each as they come. */
+pl_status pl_timeline_create(size_t max_events, pl_timeline **out, pl_error *err);
+void pl_timeline_free(pl_timeline *timeline);
+
+/* Writes what there is so far as a Chrome trace: JSON for chrome://tracing or ui.perfetto.dev. */
+pl_status pl_timeline_write(pl_timeline *timeline, const char *path, pl_error *err);
 
 #ifdef __cplusplus
 }

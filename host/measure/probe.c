@@ -33,8 +33,8 @@ typedef struct probe {
     float *logits, *reference_logits; /* [PIECE][vocab] */
     twin *twins;                      /* of one part */
     size_t n_twins;
-    const pl_tensor *table; /* the original per-layer table */
-    int parts, done;        /* passages run, for progress */
+    pl_ple_rows rows; /* the original per-layer table */
+    int parts, done;  /* passages run, for progress */
     pl_error *err;
 } probe;
 
@@ -141,7 +141,7 @@ static pl_status table_rows(const probe *p, int32_t **out, int64_t *n_out)
     memcpy(ids, passages->ids, n * sizeof *ids);
     ids[n] = 0;
     qsort(ids, n + 1, sizeof *ids, by_id);
-    for (size_t i = 0; i <= n && ids[i] < p->engine->ple.vocab; i++)
+    for (size_t i = 0; i <= n && ids[i] < p->engine->ple_rows.vocab; i++)
         if (i == 0 || ids[i] != ids[kept - 1])
             ids[kept++] = ids[i];
     *out = ids;
@@ -181,6 +181,15 @@ static pl_status make_twins(probe *p, pl_role role, int third)
     return PL_OK;
 }
 
+static pl_ple_rows rows_of(const probe *p, const pl_tensor *table)
+{
+    pl_ple_rows rows = p->rows;
+    rows.base = table->data;
+    rows.type = table->type;
+    rows.row_bytes = pl_tensor_row_bytes(table);
+    return rows;
+}
+
 /* Puts the twins into the model, or the originals back. A tied head goes with the embedding. */
 static void swap_in(probe *p, bool twins)
 {
@@ -189,7 +198,7 @@ static void swap_in(probe *p, bool twins)
         if (t->place)
             *t->place = twins ? t->probe : t->original;
         else
-            p->engine->ple.table = twins ? &t->blocks : p->table;
+            p->engine->ple_rows = twins ? rows_of(p, &t->blocks) : p->rows;
     }
     if (!pl_checkpoint_weights(p->engine->model->checkpoint)->head.data)
         p->engine->net->head = p->engine->net->embed;
@@ -282,7 +291,7 @@ pl_status pl_probe_sensitivity(pl_engine *engine, const pl_probe_params *params,
     probe p = {.engine = engine,
                .params = params,
                .encoder = pl_encoder_select(pl_cpu_features(PL_CPU_ALL)),
-               .table = engine->ple.table,
+               .rows = engine->ple_rows,
                .err = err};
     size_t logits_bytes = PIECE * (size_t)engine->config->vocab * sizeof(float);
     pl_sensitivity found = *out;

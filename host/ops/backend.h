@@ -9,30 +9,67 @@
 typedef struct pl_backend pl_backend;
 
 struct pl_backend {
-    const char *name; /* with the instruction set: "cpu avx512-vnni" */
+    const char *name; /* with the instruction set or the card: "cpu avx512-vnni", "cuda NVIDIA GeForce RTX 4090" */
     const pl_ops *ops;
+    const pl_fused *fused; /* NULL: none */
     pl_stream *stream;
-    pl_pool *pool; /* host threads, for work beside the ops */
+    pl_stream *side; /* for work that may run beside that of `stream`: see fork; may be `stream` itself */
+    pl_pool *pool;   /* host threads, for work beside the ops */
 
     /* Bytes that weight_load will take for t; 0 where the file's own bytes serve. */
     size_t (*weight_bytes)(const pl_backend *b, const pl_tensor *t);
 
     /* Puts t into the backend's layout at dst (weight_bytes() bytes, from memory_take). A scale that is not finite
-     * is PL_ERR_FORMAT naming tensor and row. */
+     * is PL_ERR_FORMAT naming tensor and row; plain types are not looked at. What it queues is done after fetch. */
     pl_status (*weight_load)(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
 
-    /* Zeroed memory for weights and work; NULL: none left. Taken in large pieces, for the engine's life. */
+    /* Zeroed memory of the ops for weights and work; NULL: none left. Taken in large pieces, for the engine's life.
+     * The host may look at it only by upload and fetch. */
     void *(*memory_take)(pl_backend *b, size_t bytes);
     void (*memory_give)(pl_backend *b, void *memory, size_t bytes);
 
+    /* Zeroed memory of the host that the ops can read as well, at the same address and, on a card, over the bus; NULL:
+     * none left. */
+    void *(*shared_take)(pl_backend *b, size_t bytes);
+    void (*shared_give)(pl_backend *b, void *memory, size_t bytes);
+
+    /* Queues a copy into the ops' memory. src is free again when it returns. */
+    void (*upload)(pl_stream *s, void *dst, const void *src, size_t bytes);
+
+    /* Queues a copy of the ops' memory into shared memory; it is there after wait_for a later mark. */
+    void (*download)(pl_stream *s, void *dst, const void *src, size_t bytes);
+
+    /* Waits until all that was queued is done. *out (may be NULL): the bytes at src in the host's memory, valid until the
+     * next fetch. Errors of the work itself come out here or at wait_for; after one every call fails: PL_ERR_DEVICE. */
+    pl_status (*fetch)(pl_stream *s, const void *src, size_t bytes, const void **out, pl_error *err);
+
+    /* A point in the queue, counted from 1; wait_for returns when the work before it is done. */
+    uint64_t (*mark)(pl_stream *s);
+    pl_status (*wait_for)(pl_stream *s, uint64_t mark, pl_error *err);
+
+    /* Between begin and end stand ops (and fork, join), the same ones with the same arguments whenever the key is the
+     * same, called by one thread. begin returns false where it has queued them all from a recording: then they must not be called. A key is at
+     * most PL_KEY_BYTES. */
+    bool (*begin)(pl_stream *s, const void *key, size_t key_bytes);
+    void (*end)(pl_stream *s);
+
+    /* What `side` is given after fork runs after what `stream` was given before it; after join the other way round.
+     * Whatever was given to `side` is joined before the next begin. */
+    void (*fork)(pl_backend *b);
+    void (*join)(pl_backend *b);
+
     void (*destroy)(pl_backend *b);
 };
+
+#define PL_KEY_BYTES 1024
 
 /* What the ops need to know beforehand. */
 typedef struct pl_backend_shape {
     int max_rows;    /* rows a step */
     int max_context; /* keys a row can see */
     pl_heads heads;
+    int64_t vocab;  /* logits of a row */
+    bool no_graphs; /* begin finds no recordings: for measuring what they save */
 } pl_backend_shape;
 
 /* threads >= 1; cpus as for pl_pool_create(). allowed: the processor features that may be used (host/base/cpu.h),
@@ -40,9 +77,21 @@ typedef struct pl_backend_shape {
 pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *cpus, unsigned allowed,
                          pl_backend **out, pl_error *err);
 
+/* The card `device`, counted as in pl_devices_list(); threads, cpus: of the host's pool beside it. PL_ERR_UNSUPPORTED
+ * says why there is none such: this build has no CUDA part, no driver, no card, one that is too old. */
+pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads, const int *cpus, pl_backend **out,
+                          pl_error *err);
+
 /* Bytes that t takes in the CPU backend's layout; 0: none, it is used where it is. */
 size_t pl_backend_cpu_weight_bytes(const pl_tensor *t);
 
 void pl_backend_free(pl_backend *b);
+
+/* Where memory_take or shared_take gave nothing: PL_ERR_MEMORY, or what has made an end of the backend. */
+static inline pl_status pl_backend_fail_memory(pl_backend *b, size_t bytes, const char *what, pl_error *err)
+{
+    PL_TRY(b->fetch(b->stream, NULL, 0, NULL, err));
+    return pl_fail_memory(err, bytes, what);
+}
 
 #endif

@@ -57,6 +57,72 @@ typedef struct pl_heads {
     int heads, kv_heads, dim;
 } pl_heads;
 
+/* Rows of the table of per-layer embeddings, as the file has them.
+ *
+ * ready == NULL: `base` is the whole table; an id outside [0, vocab) reads row 0. Else the rows of each step are brought
+ * to a slot of their own by the PLE service: row i of the step is row i of slot *ticket % slots, and is there as soon as
+ * *ready >= *ticket (counted modulo 2^32). */
+typedef struct pl_ple_rows {
+    const char *name; /* of the tensor, for messages */
+    const void *base;
+    pl_dtype type;
+    size_t row_bytes;
+    int32_t vocab;
+    const uint32_t *ready;  /* written by the host while the op waits */
+    const uint32_t *ticket; /* of this step */
+    uint32_t slots;
+    size_t slot_bytes;
+} pl_ple_rows;
+
+/* The token that a sequence's last draw chose and how many it has drawn, in shared memory (pl_backend.shared_take): the
+ * op writes both in one go, eight aligned bytes, while the host may be reading. */
+typedef union pl_drawn {
+    struct {
+        int32_t token;
+        uint32_t count;
+    };
+    uint64_t both;
+} pl_drawn;
+
+typedef struct pl_draw pl_draw;
+
+/* Row i of logits, [n][vocab], is drawn[i]'s and draws[i]'s next draw; no two rows are of one sequence. Chooses, moves
+ * rng on, appends the token to the history, then writes {token, count} to *drawn[i] (in shared memory) in one go: once
+ * the host reads the new count there (an acquire), the draw is done. Nothing is appended for PL_DRAW_... in place of
+ * a token. logits are only read. draws, drawn: in the ops' memory.
+ * cost: 8 n vocab bytes, then per row a few thousand bytes for each of the k best; orders in which top-p or min-p
+ * stand before top-k read a row's 4 vocab bytes tens of times, at the speed of one block */
+typedef void (*pl_op_draw)(pl_stream *s, const float *logits, int64_t vocab, int n, pl_draw *const *draws,
+                           pl_drawn *const *drawn);
+
+/* id[i] = what draws[from[i]] chose last, 0 if that was no token; from[i] < 0: id[i] stays. All in the ops' memory. */
+typedef void (*pl_op_take)(pl_stream *s, int32_t *id, const int32_t *from, pl_draw *const *draws, int n);
+
+/* A gated FFN: out = down . (gelu(cut(gate . x)) * up . x), see ffn_act. */
+typedef struct pl_ffn {
+    const pl_weight *gate, *up, *down;
+    const pl_act *x;
+    float *gate_out, *up_out; /* [n][ld] work */
+    pl_act *mid;              /* work: the operand of down */
+    int64_t ld;
+    float *out; /* [n][H] */
+    int n;
+    const int32_t *width; /* [n] non-increasing */
+    float z;
+} pl_ffn;
+
+/* The gate of per-layer inputs: out = proj . (gelu(gate . x) * ple), see ple_gate. */
+typedef struct pl_ple_block {
+    const pl_weight *gate, *proj;
+    const pl_act *x;
+    float *gate_out; /* [n][p] work */
+    pl_act *mid;     /* work: the operand of proj */
+    const float *ple;
+    int64_t ple_ld;
+    float *out; /* [n][H] */
+    int p;
+} pl_ple_block;
+
 typedef struct pl_ops {
     /* Fills act's integer twin from act->f32 (see pl_act). */
     void (*quantize)(pl_stream *s, pl_act *act, int n);
@@ -66,6 +132,11 @@ typedef struct pl_ops {
 
     /* out[i] = scale * table[id[i]]; out: [n][H]. cost: n rows of the table */
     void (*embed)(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale);
+
+    /* ple[i] = the first layers[i] * p values of row i of `from`; ple: [n][ld]. *bad = 1 + some row of the step that
+     * holds something else than finite numbers; left alone where there is none. */
+    void (*ple_look)(pl_stream *s, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,
+                     const int32_t *layers, int n, int p, int32_t *bad);
 
     /* ple[i][l] = (norm(proj[i][l] * proj_scale; w) + ple[i][l] * look_scale) / sqrt(2), each over P values,
      * for the first layers[i] layers. ple, proj: [n][ld] */
@@ -118,8 +189,50 @@ typedef struct pl_ops {
     void (*output_norm)(pl_stream *s, float *mean, float *out, const float *first, pl_streams rest, int n,
                         const float *w, float eps);
 
+    /* *bad = 1 + some row of x, [n][cols], that holds something else than finite numbers; left alone where there is
+     * none. */
+    void (*check_finite)(pl_stream *s, const float *x, int n, int64_t cols, int32_t *bad);
+
     /* x = tanh(x / cap) * cap; x: [n][cols] */
     void (*softcap)(pl_stream *s, float *x, int n, int64_t cols, float cap);
+
+    /* Tokens chosen where the logits are, see host/ops/draw.h; NULL, both: the host does it. */
+    pl_op_draw draw;
+    pl_op_take take;
 } pl_ops;
+
+#define PL_FUSED_ROWS 16
+
+/* Runs of the ops above in one, for 1 to PL_FUSED_ROWS rows. A result has the bits that the single ops give; what lies
+ * between them need not be written. act: the op's last f32 result as integers too, over the same rows. */
+typedef struct pl_fused {
+    /* ple_add of the layer before, over the same rows (v NULL: there is none); then altup_predict, quantize x. */
+    void (*predict)(pl_stream *s, pl_streams pred, float *x, pl_act *act, pl_streams streams, float *v,
+                    const float *v_norm, const pl_rows *rows, const pl_altup *altup, const float *norm, float eps);
+
+    /* qkv_store, attention, quantize out. distinct: no two rows are of one sequence. */
+    void (*attend)(pl_stream *s, float *out, pl_act *act, float *q, float *k, float *v, const pl_kv_layer *kv,
+                   const pl_rows *rows, pl_heads heads, int window, const float *q_norm, const float *k_norm,
+                   const float *rope, float eps, bool distinct);
+
+    /* Two products over the same number of rows, each of its own operand: `o` of one that is there as integers,
+     * `laurel` of one that is there in f32 only. */
+    void (*attn_out)(pl_stream *s, const pl_matmul *o, const pl_matmul *laurel);
+
+    /* attn_residual, quantize f. */
+    void (*attn_residual)(pl_stream *s, float *y, float *f, pl_act *act, float *laurel, const float *a, const float *x,
+                          const float *att, const float *laurel_norm, const float *att_norm, const float *ffn_norm,
+                          int n, int64_t hidden, float eps);
+
+    /* matmul of gate and up, ffn_act, quantize, matmul of down. */
+    void (*ffn)(pl_stream *s, const pl_ffn *ffn);
+
+    /* altup_correct, quantize gate_in. */
+    void (*altup_correct)(pl_stream *s, pl_streams streams, float *y, float *gate_in, pl_act *act, const float *ffn,
+                          pl_streams pred, const pl_rows *rows, const pl_altup *altup, const float *norm, float eps);
+
+    /* matmul of gate, ple_gate, quantize, matmul of proj. */
+    void (*ple)(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows);
+} pl_fused;
 
 #endif

@@ -30,6 +30,7 @@ void card_set_bytes(size_t bytes);
 
 /* 0: a machine without one. */
 void card_set_present(int present);
+void card_set_capability(int major, int minor);
 
 /* The nth from now fails, 1 being the next; 0: none. Allocations count on the card and of pinned memory. */
 void card_fail_alloc(unsigned nth);

@@ -115,6 +115,24 @@ static void embed(pl_stream *s, float *out, const pl_weight *table, const int32_
     finish(&c, s, pl_cuda_embed(s->queue, to, &w, ints_in(&c, id, n), n, scale), "embed");
 }
 
+/* The whole table, which is read in pieces of 16 bytes. */
+static void ple_look(pl_stream *s, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,
+                     const int32_t *layers, int n, int p, int32_t *bad)
+{
+    call c = {.n = 0};
+    pl_ple_rows there = *from;
+    float *to = floats(&c, ple, n * ld);
+    const int32_t *ids = ints_in(&c, id, n), *depth = ints_in(&c, layers, n);
+    int32_t *report = to_card(&c, bad, sizeof *bad, true);
+    void *table;
+    size_t bytes = (size_t)from->vocab * from->row_bytes;
+    expect_done(cudaMalloc(&table, (bytes + 15) / 16 * 16), "cudaMalloc");
+    expect_done(cudaMemcpy(table, from->base, bytes, cudaMemcpyHostToDevice), "cudaMemcpy to the card");
+    there.base = table;
+    finish(&c, s, pl_cuda_ple_look(s->queue, to, ld, &there, ids, depth, n, p, report), "ple_look");
+    expect_done(cudaFree(table), "cudaFree");
+}
+
 static void ple_combine(pl_stream *s, float *ple, const float *proj, int64_t ld, const float *w, int n,
                         const int32_t *layers, int p, float proj_scale, float look_scale, float eps)
 {
@@ -249,6 +267,14 @@ static void output_norm(pl_stream *s, float *mean, float *out, const float *firs
     finish(&c, s, pl_cuda_output_norm(s->queue, to_mean, to, from, rest, n, norm, eps), "output_norm");
 }
 
+static void check_finite(pl_stream *s, const float *x, int n, int64_t cols, int32_t *bad)
+{
+    call c = {.n = 0};
+    const float *from = floats_in(&c, x, n * cols);
+    int32_t *to = to_card(&c, bad, sizeof *bad, true);
+    finish(&c, s, pl_cuda_check_finite(s->queue, from, n, cols, to), "check_finite");
+}
+
 static void softcap(pl_stream *s, float *x, int n, int64_t cols, float cap)
 {
     call c = {.n = 0};
@@ -276,6 +302,7 @@ pl_status __wrap_pl_backend_cpu(const pl_backend_shape *shape, int threads, cons
     expect_done(cudaStreamCreateWithFlags(&card->stream.queue, cudaStreamNonBlocking), "cudaStreamCreate");
     card->ops = (pl_ops){
         .embed = embed,
+        .ple_look = ple_look,
         .ple_combine = ple_combine,
         .match_rms = match_rms,
         .altup_predict = altup_predict,
@@ -287,6 +314,7 @@ pl_status __wrap_pl_backend_cpu(const pl_backend_shape *shape, int threads, cons
         .ple_gate = ple_gate,
         .ple_add = ple_add,
         .output_norm = output_norm,
+        .check_finite = check_finite,
         .softcap = softcap,
     };
     card->base = (pl_backend){.name = "card", .ops = &card->ops, .stream = &card->stream, .destroy = destroy};

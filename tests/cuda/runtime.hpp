@@ -109,6 +109,7 @@ struct card_state {
     card_mode mode = CARD_EAGER;
     uint64_t random = 1;
     bool present = true, lost = false;
+    int major = 8, minor = 9;
     size_t bytes = 256u << 20, used = 0;
     unsigned fail_alloc = 0, fail_launch = 0, lose = 0;
     unsigned long long allocs = 0, launches = 0;

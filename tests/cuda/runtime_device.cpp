@@ -72,6 +72,7 @@ void card_insert(card_mode mode, uint64_t seed)
     c.mode = mode;
     c.present = true;
     c.lost = false;
+    card_set_capability(8, 9);
     c.bytes = 256u << 20;
     c.fail_alloc = c.fail_launch = c.lose = 0;
     c.allocs = c.launches = 0;
@@ -97,6 +98,13 @@ void card_set_present(int present)
 {
     card_lock lock(card().lock);
     card().present = present != 0;
+}
+
+void card_set_capability(int major, int minor)
+{
+    card_lock lock(card().lock);
+    card().major = major;
+    card().minor = minor;
 }
 
 void card_fail_alloc(unsigned nth)
@@ -134,7 +142,7 @@ unsigned long long card_bank_conflicts(void)
     return bank_conflicts;
 }
 
-/* ---- what the runtime says of the card: as a small one of capability 8.9 would */
+/* ---- what the runtime says of the card: as a small one would */
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
@@ -173,8 +181,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     card_lock lock(card().lock);
     memset(out, 0, sizeof *out);
     snprintf(out->name, sizeof out->name, "CPU in place of a card");
-    out->major = 8;
-    out->minor = 9;
+    out->major = card().major;
+    out->minor = card().minor;
     out->multiProcessorCount = processors;
     out->totalGlobalMem = card().bytes;
     out->sharedMemPerBlock = shared_default;
@@ -191,8 +199,8 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
 {
     switch (what) {
     case cudaDevAttrMultiProcessorCount: *value = processors; return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMajor: *value = 8; return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor: *value = 9; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor: *value = card().major; return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor: *value = card().minor; return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(shared_opt_in); return cudaSuccess;
     case cudaDevAttrCooperativeLaunch: *value = 1; return cudaSuccess;
     default: fail("cudaDeviceGetAttribute: attribute %d is not known here", static_cast<int>(what));

@@ -120,9 +120,11 @@ struct on_device {
         }
         on_card<float> on_q(q), out(q.size());
         on_card<int32_t> on_position(position), on_sequence(sequence);
-        on_card<char> scratch(pl_cuda_attention_scratch(n, c.heads, c.context));
+        on_card<char> scratch(std::vector<char>(pl_cuda_attention_scratch(n, c.heads, c.context)));
         pl_rows rows = {n, nullptr, on_position.p, on_sequence.p};
+        unsigned long long launches = card_launches();
         expect_done(pl_cuda_attention(stream, out.p, on_q.p, &kv, &rows, c.heads, c.window, c.context, scratch.p));
+        cr_assert_eq(card_launches() - launches, 1);
         expect_done(cudaStreamSynchronize(stream));
         return out.get();
     }
@@ -130,7 +132,10 @@ struct on_device {
 
 static floats on_cpu(const attention_case &c)
 {
-    pl_backend_shape shape = {c.n, c.context, c.heads};
+    pl_backend_shape shape = {};
+    shape.max_rows = c.n;
+    shape.max_context = c.context;
+    shape.heads = c.heads;
     pl_backend *b = nullptr;
     pl_error err;
     cr_assert_eq(pl_backend_cpu(&shape, 1, nullptr, PL_CPU_ALL, &b, &err), PL_OK);
@@ -153,12 +158,12 @@ struct roundings {
     double additions; /* of a value's sum, or of the weights' */
 };
 
-/* A lane adds 4 dim / 128 products, then there are 32 lanes; a weight meets 8 keys of a warp, 8 warps, parts of a
- * group and 16 groups. */
+/* A lane adds 4 dim / 128 products, then there are 32 lanes; a weight meets 8 keys of a warp, the pages of a split, 8
+ * warps, the row's own token, and 60 splits. */
 static roundings of_few(int dim, int keys)
 {
-    double parts = keys / PL_KV_PAGE + 2, merges = parts / 16 + 1 + 16;
-    return {4.0 * ((dim + 127) / 128) + 5 + 1, 2 + merges, CUDA_EXP_UNITS, 8 + 9 + 3 * merges};
+    double pages = keys / PL_KV_PAGE + 2, length = ceil(pages / 60), splits = std::min(pages, 60.0);
+    return {4.0 * ((dim + 127) / 128) + 5 + 1, 1 + length + 2, CUDA_EXP_UNITS, 9 * length + 10 + 1 + splits + 1};
 }
 
 /* 32 dims a chunk, 64 keys a page. */
@@ -306,10 +311,13 @@ Test(cuda_attention, wide_heads)
     }
 }
 
-/* More parts than groups that merge them. */
+/* Splits of one, two and three pages. */
 Test(cuda_attention, long_contexts)
 {
     check({4, 1, 16}, 0, 2111, 1);
+    check({4, 1, 16}, 0, 3838, 4);
+    check({4, 1, 16}, 0, 3919, 2);
+    check({2, 1, 16}, 0, 8000, 1);
     check({4, 1, 32}, 512, 4000, 2);
     check({4, 1, 16}, 512, 1500, 18);
 }
@@ -398,7 +406,7 @@ Test(cuda_attention, a_captured_step_follows_the_positions)
         floats want = device.run(counted(0, n));
         on_card<float> q(c.q), out(c.q.size());
         on_card<int32_t> position(counted(0, n)), sequence(c.sequence);
-        on_card<char> scratch(pl_cuda_attention_scratch(n, c.heads, c.context));
+        on_card<char> scratch(std::vector<char>(pl_cuda_attention_scratch(n, c.heads, c.context)));
         pl_rows rows = {n, nullptr, position.p, sequence.p};
         cudaGraph_t graph;
         cudaGraphExec_t step;

@@ -1,132 +1,10 @@
 /* The product for few rows on the card: against the CPU's plain C, whose terms are the same f32 values, added in
- * another order; and each row against itself alone, bit for bit. */
-extern "C" {
-#include "host/base/rng.h"
-#include "host/cpu/matmul.h"
-#include "host/cpu/pack.h"
-#include "host/cpu/panel.h"
-}
-#include "cuda/kernels.h"
-#include "tests/cuda/fixture.hpp"
-#include "tests/ops/block_scales.h"
+ * another order; and each row and each job against itself alone, bit for bit. */
+#include "tests/cuda/matmul_fixture.hpp"
 
 #include <algorithm>
-#include <cmath>
-#include <cstring>
-#include <memory>
 
-typedef std::vector<float> floats;
-typedef std::vector<int32_t> ints;
-typedef std::vector<uint8_t> bytes;
-
-static const pl_dtype block_types[] = {PL_Q4_0, PL_Q4_1, PL_Q5_0, PL_Q5_1,   PL_Q8_0,   PL_Q2_K,  PL_Q3_K,
-                                       PL_Q4_K, PL_Q5_K, PL_Q6_K, PL_IQ4_NL, PL_IQ4_XS, PL_MXFP4, PL_NVFP4};
-static const pl_dtype plain_types[] = {PL_F32, PL_F16, PL_BF16};
-
-#define UNTOUCHED 12345.0f
 #define UNIT (1.01 * 0x1p-24)
-
-/* ---- weights */
-
-static float uniform(pl_rng *rng)
-{
-    return (float)(2 * pl_rng_uniform(rng) - 1);
-}
-
-static int block_elems(pl_dtype type)
-{
-    return pl_dtype_describe((int)type)->block_elems;
-}
-
-static void fill_blocks(pl_rng *rng, pl_dtype type, bytes &data)
-{
-    size_t block_bytes = (size_t)pl_dtype_describe((int)type)->block_bytes;
-    int at[2];
-    scale_offsets(type, at);
-    for (uint8_t &b : data)
-        b = (uint8_t)pl_rng_next(rng);
-    for (size_t b = 0; b < data.size(); b += block_bytes) {
-        for (int i = 0; i < 2; i++) {
-            uint16_t h = pl_f32_to_f16(uniform(rng) * 0.02f);
-            if (at[i] >= 0)
-                memcpy(&data[b + at[i]], &h, sizeof h);
-        }
-        if (type == PL_MXFP4 && pl_rng_next(rng) % 4)
-            data[b] = (uint8_t)(115 + data[b] % 16);
-        else if (type == PL_MXFP4)
-            data[b] = (uint8_t)(data[b] % 4);
-    }
-}
-
-static void fill_plain(pl_rng *rng, pl_dtype type, bytes &data)
-{
-    size_t size = (size_t)pl_dtype_describe((int)type)->block_bytes;
-    for (size_t i = 0; i < data.size(); i += size) {
-        float f = uniform(rng);
-        uint32_t u;
-        memcpy(&u, &f, sizeof u);
-        uint16_t h = type == PL_BF16 ? (uint16_t)(u >> 16) : pl_f32_to_f16(f);
-        if (type == PL_F32)
-            memcpy(&data[i], &f, size);
-        else
-            memcpy(&data[i], &h, size);
-    }
-}
-
-/* A matrix as a file has it, in the CPU's layout and on the card. */
-struct matrix {
-    bytes file, packed;
-    pl_weight host = {}, card = {};
-    std::unique_ptr<on_card<uint8_t>> copy;
-
-    matrix(pl_pool *pool, pl_rng *rng, pl_dtype type, int64_t rows, int64_t cols)
-    {
-        file.resize((size_t)rows * pl_dtype_bytes(type, cols));
-        if (block_elems(type) > 1)
-            fill_blocks(rng, type, file);
-        else
-            fill_plain(rng, type, file);
-        pl_tensor t = {"matrix", file.data(), rows, cols, type};
-        packed.resize(pl_pack_bytes(&t));
-        pl_error err;
-        cr_assert_eq(pl_pack(pool, &t, packed.data(), &host, &err), PL_OK);
-        copy.reset(new on_card<uint8_t>(packed.empty() ? file : packed));
-        card = host;
-        card.data = copy->p;
-    }
-    matrix(const matrix &) = delete;
-};
-
-/* ---- activations */
-
-struct activations {
-    floats x;
-    std::vector<int8_t> hi_lo;
-    floats scale;
-    ints sum;
-    pl_act host = {}, card = {};
-    std::unique_ptr<on_card<float>> card_x, card_scale;
-    std::unique_ptr<on_card<int8_t>> card_hi_lo;
-    std::unique_ptr<on_card<int32_t>> card_sum;
-
-    /* Rows of `from` from `first` on. */
-    activations(pl_pool *pool, const floats &from, int first, int rows, int64_t cols, int64_t ld)
-        : x(from.begin() + first * ld, from.begin() + (first + rows) * ld)
-    {
-        int64_t blocks = (cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
-        hi_lo.resize((size_t)(rows * blocks) * 2 * PL_ACT_BLOCK);
-        scale.resize((size_t)(rows * blocks));
-        sum.resize((size_t)(rows * blocks) * 2);
-        host = {x.data(), ld, cols, blocks, rows, hi_lo.data(), scale.data(), sum.data()};
-        pl_matmul_select(0)->quantize(pool, &host, rows);
-        card_x.reset(new on_card<float>(x));
-        card_hi_lo.reset(new on_card<int8_t>(hi_lo));
-        card_scale.reset(new on_card<float>(scale));
-        card_sum.reset(new on_card<int32_t>(sum));
-        card = {card_x->p, ld, cols, blocks, rows, card_hi_lo->p, card_scale->p, card_sum->p};
-    }
-    activations(const activations &) = delete;
-};
 
 /* ---- how far two orders of addition may differ */
 
@@ -179,20 +57,6 @@ static double order_bound(const matrix &m, const activations &a, int row, int64_
 }
 
 /* ---- cases */
-
-/* Widths in steps, as paths of different sizes give. */
-struct widths {
-    ints out, in;
-
-    widths(pl_dtype type, int64_t rows, int64_t cols, int n)
-    {
-        int elems = block_elems(type) < PL_GROUP ? 1 : block_elems(type);
-        for (int i = 0; i < n; i++) {
-            out.push_back((int32_t)(rows - rows * (i / 3) / (n / 3 + 1)));
-            in.push_back((int32_t)((cols / elems - cols / elems * (i / 4) / (n / 4 + 1)) * elems));
-        }
-    }
-};
 
 struct product {
     const matrix *m;
@@ -256,26 +120,6 @@ static void expect_close(const product &p, const activations &a, const floats &g
         }
 }
 
-/* A fresh card; each launch has an order of threads and blocks of its own. */
-struct fixture {
-    pl_pool *pool = nullptr;
-    pl_rng rng;
-    a_stream stream;
-
-    explicit fixture(uint64_t seed)
-    {
-        pl_error err;
-        cr_assert_eq(pl_pool_create(1, nullptr, &pool, &err), PL_OK);
-        pl_rng_seed(&rng, seed);
-        card_reseed(seed);
-    }
-    fixture(const fixture &) = delete;
-    ~fixture()
-    {
-        pl_pool_free(pool);
-    }
-};
-
 static void insert_card(void)
 {
     card_insert(CARD_ANY, 1);
@@ -283,19 +127,21 @@ static void insert_card(void)
 
 TestSuite(matmul_few, .init = insert_card);
 
-/* Rows of x; behind a row's width it holds what is not a number. */
-static floats make_rows(pl_rng *rng, int n, int64_t cols, int64_t ld, const widths *w)
+/* Eight jobs a launch; one each for rows that do not begin at multiples of 16 bytes. */
+static unsigned long long launches_of(const std::vector<product> &products, const activations &a)
 {
-    floats x((size_t)(n * ld));
-    for (int i = 0; i < n; i++)
-        for (int64_t k = 0; k < ld; k++)
-            x[(size_t)(i * ld + k)] = k >= (w ? w->in[(size_t)i] : cols) ? NAN : uniform(rng) * (k % 37 ? 1.0f : 30.0f);
-    return x;
+    unsigned together = 0, alone = 0;
+    for (const product &p : products) {
+        size_t row = pl_dtype_bytes(p.m->host.type, p.m->host.cols);
+        bool aligned = p.m->host.packed || (row % 16 == 0 && a.host.ld % 4 == 0);
+        aligned ? together++ : alone++;
+    }
+    return (together + 7) / 8 + alone;
 }
 
 /* All products of the case in one call; then rows alone, each product in a call of its own. mode: 1 widths of outputs,
  * 2 of inputs, 4 rows of x that are not aligned. */
-static void check(fixture &f, const std::vector<pl_dtype> &types, int64_t rows, int64_t cols, int n, int mode)
+static void check(matmul_fixture &f, const std::vector<pl_dtype> &types, int64_t rows, int64_t cols, int n, int mode)
 {
     size_t count = types.size();
     std::vector<std::unique_ptr<matrix>> matrices;
@@ -316,7 +162,9 @@ static void check(fixture &f, const std::vector<pl_dtype> &types, int64_t rows, 
         on_cpu(f.pool, products[i], all, want[i], lds[i]);
         outs.push_back(&got[i]);
     }
+    unsigned long long launches = card_launches();
     on_the_card(f.stream, products, all, 0, outs, lds);
+    cr_assert(card_launches() - launches == launches_of(products, all), "%llu launches", card_launches() - launches);
     for (size_t i = 0; i < count; i++)
         expect_close(products[i], all, got[i], want[i], lds[i]);
     for (int r = 0; r < n && n > 1; r += n > 4 ? 3 : 1) {
@@ -338,7 +186,7 @@ static const std::vector<pl_dtype> of_256 = {PL_Q2_K, PL_Q3_K, PL_Q4_K, PL_Q5_K,
 /* Fourteen jobs of block types are two launches. */
 Test(matmul_few, all_types_in_one_call)
 {
-    fixture f(1);
+    matmul_fixture f(1);
     std::vector<pl_dtype> all(block_types, block_types + 14);
     all.insert(all.end(), plain_types, plain_types + 3);
     check(f, all, 41, 256, 3, 0);
@@ -348,7 +196,7 @@ Test(matmul_few, all_types_in_one_call)
 
 Test(matmul_few, every_number_of_rows)
 {
-    fixture f(2);
+    matmul_fixture f(2);
     for (int n = 1; n <= 16; n++) {
         check(f, {PL_Q4_0, PL_Q6_K, PL_BF16}, 35, 512, n, 0);
         check(f, {PL_Q4_K, PL_Q2_K, PL_F16}, 20, 256, n, 3);
@@ -357,7 +205,7 @@ Test(matmul_few, every_number_of_rows)
 
 Test(matmul_few, rows_of_different_widths)
 {
-    fixture f(3);
+    matmul_fixture f(3);
     for (int mode = 1; mode < 4; mode++) {
         check(f, of_32, 70, 288, 7, mode);
         check(f, of_256, 70, 1024, 11, mode);
@@ -369,7 +217,7 @@ Test(matmul_few, rows_of_different_widths)
 
 Test(matmul_few, tails_and_single_blocks)
 {
-    fixture f(4);
+    matmul_fixture f(4);
     check(f, of_32, 1, 32, 5, 0);
     check(f, of_32, 17, 96, 1, 4);
     check(f, of_32, 33, 352, 2, 0);
@@ -382,7 +230,7 @@ Test(matmul_few, tails_and_single_blocks)
 /* More spans than warps; then more panels than blocks of one panel each. */
 Test(matmul_few, large_matrices)
 {
-    fixture f(5);
+    matmul_fixture f(5);
     check(f, {PL_Q4_0, PL_BF16}, 18, 4352, 2, 0);
     check(f, {PL_Q6_K}, 16, 2560, 6, 2);
     check(f, {PL_Q4_0}, 66000, 32, 1, 0);
@@ -392,7 +240,7 @@ Test(matmul_few, large_matrices)
 Test(matmul_few, the_largest_integers_stay_exact)
 {
     static const uint8_t fills[] = {0x00, 0xff, 0x88, 0x77};
-    fixture f(6);
+    matmul_fixture f(6);
     floats x(2 * 512);
     for (size_t i = 0; i < x.size(); i++)
         x[i] = i < 512 ? 1.0f : i % 3 ? -1.0f : 1.0f;
@@ -425,7 +273,7 @@ Test(matmul_few, the_largest_integers_stay_exact)
 /* A row that is not finite says so, and only that one. */
 Test(matmul_few, what_is_not_finite_stays_in_its_row)
 {
-    fixture f(7);
+    matmul_fixture f(7);
     floats x = make_rows(&f.rng, 3, 256, 256, nullptr);
     x[256 + 77] = INFINITY;
     activations a(f.pool, x, 0, 3, 256, 256);
@@ -438,10 +286,159 @@ Test(matmul_few, what_is_not_finite_stays_in_its_row)
 
 Test(matmul_few, too_many_rows_are_refused)
 {
-    fixture f(8);
+    matmul_fixture f(8);
     floats x((size_t)17 * 32);
     activations a(f.pool, x, 0, 17, 32, 32);
     matrix m(f.pool, &f.rng, PL_Q4_0, 16, 32);
     pl_matmul job = {&m.card, &a.card, nullptr, 16, 17, nullptr, nullptr};
     cr_assert_eq(pl_cuda_matmul_few(f.stream, &job, 1), cudaErrorInvalidValue);
+}
+
+/* ---- jobs with operands of their own */
+
+struct own_job {
+    std::unique_ptr<matrix> m;
+    std::unique_ptr<activations> x;
+    std::unique_ptr<widths> w;
+    std::unique_ptr<on_card<int32_t>> n_out, n_in;
+    std::unique_ptr<on_card<float>> out;
+    pl_matmul job;
+
+    own_job(matmul_fixture &f, pl_dtype type, int64_t rows, int64_t cols, int n, bool paths)
+    {
+        m.reset(new matrix(f.pool, &f.rng, type, rows, cols));
+        w.reset(new widths(type, rows, cols, n));
+        floats v = make_rows(&f.rng, n, cols, cols + 4, paths ? w.get() : nullptr);
+        if (n > 2)
+            v[(size_t)(cols + 4) + 5] = INFINITY;
+        for (int64_t k = 0; k < 32 && n > 3; k++)
+            v[(size_t)(2 * (cols + 4) + k)] *= 0x1p-102f;
+        x.reset(new activations(f.pool, v, 0, n, cols, cols + 4));
+        n_out.reset(new on_card<int32_t>(w->out));
+        n_in.reset(new on_card<int32_t>(w->in));
+        job = {&m->card, &x->card, nullptr, rows + 1, n, paths ? n_out->p : nullptr, paths ? n_in->p : nullptr};
+        clear();
+    }
+    void clear()
+    {
+        out.reset(new on_card<float>(floats((size_t)(job.n_rows * job.out_ld), UNTOUCHED)));
+        job.out = out->p;
+    }
+};
+
+static bool same_bits(const floats &a, const floats &b)
+{
+    for (size_t i = 0; i < a.size(); i++)
+        if (memcmp(&a[i], &b[i], sizeof a[i]) != 0 && !(std::isnan(a[i]) && std::isnan(b[i])))
+            return false;
+    return true;
+}
+
+/* What each job gives in a call of its own. */
+static std::vector<floats> one_by_one(matmul_fixture &f, std::vector<own_job> &jobs)
+{
+    std::vector<floats> outs;
+    for (own_job &j : jobs) {
+        expect_done(pl_cuda_matmul_few(f.stream, &j.job, 1));
+        expect_done(cudaStreamSynchronize(f.stream));
+        outs.push_back(j.out->get());
+        j.clear();
+    }
+    return outs;
+}
+
+static void expect_outputs(const std::vector<own_job> &jobs, const std::vector<floats> &want)
+{
+    for (size_t i = 0; i < jobs.size(); i++)
+        cr_assert(same_bits(jobs[i].out->get(), want[i]), "job %zu of %zu, type %d, %d rows", i, jobs.size(),
+                  (int)jobs[i].m->host.type, jobs[i].job.n_rows);
+}
+
+static void check_together(matmul_fixture &f, std::vector<own_job> &jobs)
+{
+    std::vector<floats> want = one_by_one(f, jobs);
+    std::vector<pl_matmul> all;
+    for (own_job &j : jobs)
+        all.push_back(j.job);
+    unsigned long long launches = card_launches();
+    card_reseed(pl_rng_next(&f.rng));
+    expect_done(pl_cuda_matmul_few(f.stream, all.data(), (int)all.size()));
+    expect_done(cudaStreamSynchronize(f.stream));
+    cr_assert(card_launches() - launches == 1, "%llu launches", card_launches() - launches);
+    expect_outputs(jobs, want);
+}
+
+/* Matrices of all types and many shapes, up to eight in a launch, each with its own x. */
+Test(matmul_few, jobs_of_any_type_and_operand_go_in_one_launch)
+{
+    matmul_fixture f(9);
+    std::vector<pl_dtype> all(block_types, block_types + 14);
+    all.insert(all.end(), plain_types, plain_types + 3);
+    size_t at = 0;
+    for (int n = 1; n <= 16; n++) {
+        std::vector<own_job> jobs;
+        for (int i = 0; i < 2 + n % 7; i++, at += 7) {
+            pl_dtype type = all[at % all.size()];
+            int64_t cols = (1 + (int64_t)(at % 5)) * (block_elems(type) == 1 ? 72 : std::max(64, block_elems(type)));
+            jobs.emplace_back(f, type, 5 + 13 * (int64_t)(at % 4), cols, n, n % 3 == 0);
+        }
+        check_together(f, jobs);
+    }
+}
+
+/* As in published files: LAuReL's matrices in F16 beside packed ones. */
+Test(matmul_few, one_plain_job_among_packed_ones)
+{
+    matmul_fixture f(10);
+    for (int n = 1; n <= 16; n += n < 5 ? 1 : 3)
+        for (int place = 0; place < 4; place++) {
+            std::vector<own_job> jobs;
+            for (int i = 0; i < 4; i++)
+                jobs.emplace_back(f, i == place ? PL_F16 : PL_Q4_0, 40, 288, n, false);
+            check_together(f, jobs);
+        }
+}
+
+/* ---- o and LAuReL */
+
+static void check_attn_out(matmul_fixture &f, pl_dtype o_type, pl_dtype laurel_type, int64_t rank, int n, bool paths)
+{
+    std::vector<own_job> jobs;
+    jobs.emplace_back(f, o_type, 52, 512, n, paths);
+    jobs.emplace_back(f, laurel_type, 52, rank, n, paths);
+    std::vector<floats> want = one_by_one(f, jobs);
+    pl_act no_integers = *jobs[1].job.x;
+    no_integers.hi_lo = nullptr;
+    no_integers.scale = nullptr;
+    no_integers.sum = nullptr;
+    jobs[1].job.x = &no_integers;
+    unsigned long long launches = card_launches();
+    card_reseed(pl_rng_next(&f.rng));
+    expect_done(pl_cuda_fused_attn_out(f.stream, &jobs[0].job, &jobs[1].job));
+    expect_done(cudaStreamSynchronize(f.stream));
+    cr_assert(card_launches() - launches == 1, "%llu launches", card_launches() - launches);
+    expect_outputs(jobs, want);
+}
+
+Test(matmul_few, attn_out_of_all_types)
+{
+    static const pl_dtype o_types[] = {PL_Q4_0, PL_Q6_K, PL_F16, PL_F32};
+    matmul_fixture f(11);
+    std::vector<pl_dtype> all(block_types, block_types + 14);
+    all.insert(all.end(), plain_types, plain_types + 3);
+    int n = 0;
+    for (pl_dtype o : o_types)
+        for (pl_dtype laurel : all)
+            for (int i = 0; i < 2; i++, n++)
+                check_attn_out(f, o, laurel, block_elems(laurel) == 256 ? 256 * (1 + i) : 64 * (1 + i), n % 16 + 1,
+                               n % 5 == 0);
+}
+
+Test(matmul_few, attn_out_of_all_ranks)
+{
+    static const int64_t ranks[] = {32, 96, 288, 1024, 1056};
+    matmul_fixture f(12);
+    for (int64_t rank : ranks)
+        for (int n = 1; n <= 16; n += n == 1 ? 3 : 4)
+            check_attn_out(f, PL_Q4_K, rank % 64 ? PL_Q8_0 : PL_Q4_1, rank, n, n > 8);
 }

@@ -47,13 +47,18 @@ const int32_t *golden_i32(const golden *g, const char *name, int64_t *n)
 
 fixture fixture_open(const char *name, int threads, int batch_rows)
 {
+    pl_engine_params params = {.backend = PL_BACKEND_CPU, .threads = threads, .batch_rows = batch_rows, .no_pin = true};
+    return fixture_open_with(name, &params);
+}
+
+fixture fixture_open_with(const char *name, const pl_engine_params *params)
+{
     fixture f = {0};
     pl_error err;
     char path[512];
     snprintf(path, sizeof path, "%s/%s%s", PL_TEST_DATA, strcmp(name, DEMO_MODEL) ? "golden/text/" : "", name);
     cr_assert_eq(pl_model_open(path, &f.model, &err), PL_OK, "%s", err.message);
-    pl_engine_params params = {.threads = threads, .batch_rows = batch_rows, .no_pin = true};
-    cr_assert_eq(pl_engine_create(f.model, &params, &f.engine, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_engine_create(f.model, params, &f.engine, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_session_create(f.engine, &f.session, &err), PL_OK, "%s", err.message);
     return f;
 }

@@ -33,7 +33,8 @@ typedef struct fixture {
     pl_session *session;
 } fixture;
 
-fixture fixture_open(const char *name, int threads, int batch_rows);
+fixture fixture_open(const char *name, int threads, int batch_rows); /* on the CPU */
+fixture fixture_open_with(const char *name, const pl_engine_params *params);
 void fixture_close(fixture *f);
 
 /* Sets the session's path with PL_SWITCH_FAST; NULL: leaves it. */

@@ -160,7 +160,7 @@ void check_case(op_case *c)
     static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
     float *bits[MAX_OUTPUTS] = {NULL}, *bits_unfused[MAX_OUTPUTS] = {NULL};
     if (c->shape.heads.heads == 0)
-        c->shape = (pl_backend_shape){ROOM, PL_KV_PAGE, {1, 1, 16}};
+        c->shape = (pl_backend_shape){.max_rows = ROOM, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}};
     for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
         check_not_finite(c, levels[i]);
         for (int threads = 1; threads <= 3; threads += 2)

@@ -115,7 +115,7 @@ static void prepare(attention_case *c, pl_heads heads, int window, int n, const 
     c->rows = (pl_rows){n, slot, position, sequence};
     for (int i = 0; i < n; i++)
         c->context = position[i] >= c->context ? position[i] + 1 : c->context;
-    c->base.shape = (pl_backend_shape){n, c->context, heads};
+    c->base.shape = (pl_backend_shape){.max_rows = n, .max_context = c->context, .heads = heads};
     int64_t width = (int64_t)heads.heads * heads.dim;
     take_kv(c);
     c->q = normals(n * width, 4 / sqrt(heads.dim), 1);

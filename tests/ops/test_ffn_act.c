@@ -94,7 +94,8 @@ Test(ffn_act, not_a_number_in_a_sparse_row)
 {
     static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
     for (int l = 0; l < 3; l++) {
-        pl_backend *b = open_backend((pl_backend_shape){1, PL_KV_PAGE, {1, 1, 16}}, 1, levels[l]);
+        pl_backend *b = open_backend((pl_backend_shape){.max_rows = 1, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}},
+                                     1, levels[l]);
         float *gate = normals(2 * 1000, 1, 3), *up = normals(2 * 1000, 1, 4);
         int32_t width[] = {1000, 1000};
         gate[500] = NAN;
@@ -112,7 +113,8 @@ Test(ffn_act, zero_below_the_cutoff)
 {
     static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
     for (int l = 0; l < 3; l++) {
-        pl_backend *b = open_backend((pl_backend_shape){1, PL_KV_PAGE, {1, 1, 16}}, 1, levels[l]);
+        pl_backend *b = open_backend((pl_backend_shape){.max_rows = 1, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}},
+                                     1, levels[l]);
         float *gate = normals(4096, 1, 3), *up = normals(4096, 1, 4);
         int32_t width = 4096;
         int alive = 0;

@@ -1,5 +1,7 @@
 #include "tests/ops/ops_fixture.h"
 
+#include "host/base/cpu.h"
+
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -83,4 +85,55 @@ Test(output, softcap)
         check_softcap(cols[i], 1, 10);
         check_softcap(cols[i], 3, 100);
     }
+}
+
+/* What check_finite says of n rows when it said `before` of others. */
+static int32_t look(pl_backend *b, const float *x, int n, int64_t cols, int32_t before)
+{
+    int32_t bad[3] = {-7, before, -7};
+    b->ops->check_finite(b->stream, x, n, cols, &bad[1]);
+    cr_assert(bad[0] == -7 && bad[2] == -7);
+    return bad[1];
+}
+
+static void check_finite_rows(pl_backend *b, int n, int64_t cols)
+{
+    static const float odd[] = {NAN, INFINITY, -INFINITY, -NAN};
+    int64_t all = n * cols, places[] = {0, 1, cols - 1, cols, all / 2, all - cols, all - 2, all - 1};
+    float *x = normals(all, 1, 1);
+    x[all] = NAN; /* behind the last row */
+    x[0] = 3.4e38f;
+    x[all - 1] = all > 1 ? -3.4e38f : 1e-45f;
+    cr_assert_eq(look(b, x, n, cols, 99), 99, "%s: %d rows of %lld", b->name, n, (long long)cols);
+    for (size_t p = 0; p < sizeof places / sizeof *places; p++) {
+        int64_t at = places[p];
+        if (at < 0 || at >= all)
+            continue;
+        float kept = x[at];
+        x[at] = odd[p % 4];
+        cr_assert_eq(look(b, x, n, cols, 99), at / cols + 1, "%s: %d rows of %lld, value %lld", b->name, n,
+                     (long long)cols, (long long)at);
+        x[at] = kept;
+    }
+    x[0] = NAN;
+    x[all - 1] = INFINITY;
+    int32_t bad = look(b, x, n, cols, 0);
+    cr_assert(bad == 1 || bad == n, "%s: %d rows of %lld: %d", b->name, n, (long long)cols, bad);
+    free(x);
+}
+
+Test(output, check_finite)
+{
+    static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
+    static const int64_t cols[] = {1, 3, 16, 101, 2048, 8191, 8193, 40000};
+    const pl_backend_shape shape = {.max_rows = ROOM, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}};
+    for (size_t l = 0; l < sizeof levels / sizeof *levels; l++)
+        for (int threads = 1; threads <= 3; threads += 2) {
+            pl_backend *b = open_backend(shape, threads, levels[l]);
+            for (size_t c = 0; c < sizeof cols / sizeof *cols; c++)
+                for (int n = 1; n <= 7; n += 3)
+                    check_finite_rows(b, n, cols[c]);
+            cr_assert_eq(look(b, NULL, 0, 16, 99), 99);
+            pl_backend_free(b);
+        }
 }

@@ -106,6 +106,9 @@ expect 2 'json reports one answer' run -m "$model" --json -i
 expect 2 'sys is part of the chat template' run -m "$model" --no-chat --sys x -p x
 expect 2 'logprobs needs --json' run -m "$model" --logprobs 2 -p x
 expect 2 'nothing to measure' bench -m "$model" -p 0 -n 0
+expect 2 '--ple takes one of auto, vram, pinned, host, disk' run -m "$model" --ple ram -p x
+expect 2 '--device takes a whole number' run -m "$model" -dev CUDA0 -p x
+expect 2 'list-devices is an option of .inspect' run -m "$model" --list-devices
 
 works version
 out '^pleiad [0-9]+\.[0-9]+\.[0-9]+$'
@@ -337,16 +340,70 @@ done
 works inspect --json --tensors "$model"
 out '"paths":\[\{"path":"e4b"'
 out '"tensors":\[\{"name":'
+works inspect "$model" --card-memory 1GiB
+out '^Per-layer table, with a card'
+out '^  a card of 1.07 GB, some 537 MB of it free'
+out ' --ple vram .*[0-9]+ tokens, [0-9]+ rows a step'
+[ "$(grep -c -e '<- auto' "$work/out")" = 1 ] || fail 'one choice for one card'
+works inspect "$model" --card-memory 512MiB
+out 'on the CPU: a card of 537 MB: 0.00 GB of its memory are free, this model needs 0.2'
+works inspect "$model" --card-memory 24GiB --json
+out '"card_placements":\[\{"ple":"vram"'
+out '"imagined":true,.*"auto":"vram","placements":\[\{"ple":"vram","fits":true,"context":[0-9]+,"batch_rows":[0-9]+'
+works inspect --list-devices
+out '^Cards$'
+works inspect --list-devices --json
+out '^\{"cards":\['
 works bench -m "$model" -p 8,16 -n 4 -r 2 -t 1,2 --path e4b --path e2b -o csv
 [ "$(wc -l <"$work/out")" = 13 ] || fail 'twelve tests and a heading'
 works bench -m "$model" -p 8 -n 4 -r 2 -o json
 out '"n_prompt":8,"n_gen":0,"mean":[0-9.]+'
 out '"bandwidth_share":[0-9]*\.[0-9]+'
+out '"backend":"[a-z]+ [^"]+","ple":'
 works bench -m "$model" -p 8 -n 4 -r 2 -o md
 out '\| *tg4 \| *[0-9.]+ ± [0-9.]+ \|'
 works bench -m "$model" -p 8 -n 0 -r 1
 out 'pp8'
 expect 2 'nonsense' bench -m "$model" -p 1 -n 0 --path nonsense -o json -q
+
+# ---- cards
+
+# What was asked for of the CPU, and what is left to choose, give the same answer; a card is asked for in vain where
+# there is none.
+works "${greedy[@]}" -q --backend cpu -p 'What is the capital of France?'
+same "$work/answer"
+works "${greedy[@]}" -q -ngl 0 -p 'What is the capital of France?'
+same "$work/answer"
+works "${greedy[@]}" -q --backend cpu --ple vram -dev 7 -p 'What is the capital of France?'
+same "$work/answer"
+works "${greedy[@]}" -v -ngl 99 --backend auto -p x
+if ! "$pleiad" inspect --list-devices --json | grep -q '"name"'; then
+    grep -q '^on the CPU: .' "$work/err" || fail 'why there is no card'
+    expect 1 'backend cuda: .' "${greedy[@]}" --backend cuda -p x
+    expect 1 'backend cuda: .' bench -m "$model" -p 8 -n 0 --backend cuda
+    for command in "eval" "imatrix -o $work/no" "sensitivity -o $work/no"; do
+        expect 1 'backend cuda: .' $command -m "$model" -f "$work/question" -c 4 --backend cuda
+    done
+    [ ! -e "$work/no" ] || fail 'a file where nothing was computed'
+fi
+
+# ---- timelines
+
+works "${greedy[@]}" -q --trace "$work/trace.json" -p 'What is the capital of France?'
+same "$work/answer"
+cp "$work/trace.json" "$work/out"
+out '"traceEvents":\[\{"name":"process_name"'
+out '\{"name":"create engine","ph":"X","pid":1,"tid":0,"ts":[0-9.e+]+,"dur":[0-9.e+]+\}'
+works bench -m "$model" -p 8 -n 4 -r 2 -t 1,2 --trace "$work/trace.json"
+[ "$(grep -o '"name":"repetition' "$work/trace.json" | wc -l)" = 8 ] || fail 'a span for each repetition'
+[ "$(grep -o '"name":"create engine' "$work/trace.json" | wc -l)" = 2 ] || fail 'one trace of two engines'
+expect 1 "$work/no/such" "${greedy[@]}" --trace "$work/no/such/file" -p x
+expect 1 "$work/no/such" bench -m "$model" -p 8 -n 0 --trace "$work/no/such/file"
+run "${greedy[@]}" -q --trace /dev/full -p x
+[ "$rc" = 1 ] && grep -q '/dev/full' "$work/err" || fail 'a trace that cannot be written'
+printf 'older' >"$work/kept.json"
+expect 2 'nonsense' "${greedy[@]}" --trace "$work/kept.json" --path nonsense -p x
+[ "$(cat "$work/kept.json")" = older ] && [ -z "$(find "$work" -name '*.tmp')" ] || fail 'the trace of a failed run'
 
 # ---- debug
 

@@ -7,6 +7,7 @@
 #include "host/base/json_out.h"
 #include "host/base/options.h"
 #include "host/base/threads.h"
+#include "host/base/timeline.h"
 #include "host/base/topology.h"
 #include "tests/unit/fail_alloc.h"
 
@@ -81,6 +82,28 @@ static pl_status use_pool(void *ctx, pl_error *err)
     return PL_OK;
 }
 
+/* Recording never fails: what cannot be kept is counted as dropped. */
+static pl_status use_timeline(void *ctx, pl_error *err)
+{
+    pl_timeline *t;
+    char text[512] = "";
+    (void)ctx;
+    PL_TRY(pl_timeline_create(5000, &t, err));
+    for (int i = 0; i < 5000; i++)
+        pl_timeline_instant(t, PL_TIMELINE_MAIN, "event", 0);
+    FILE *file = tmpfile();
+    cr_assert_not_null(file);
+    pl_status status = pl_timeline_print(t, file, "trace", err);
+    rewind(file);
+    size_t n = fread(text, 1, sizeof text - 1, file);
+    cr_assert_eq(n > 0, status == PL_OK);
+    fclose(file);
+    pl_timeline_free(t);
+    if (status == PL_OK && !strstr(text, "\"dropped_events\":0"))
+        return pl_fail_memory(err, 0, "events");
+    return status;
+}
+
 Test(no_memory, every_allocation)
 {
     setenv("HOME", "/home/someone", 1);
@@ -90,4 +113,5 @@ Test(no_memory, every_allocation)
     cr_assert_eq(fail_alloc_each(use_cache_dir, NULL), 1);
     cr_assert_eq(fail_alloc_each(use_topology, NULL), 3);
     cr_assert_eq(fail_alloc_each(use_pool, NULL), 2);
+    cr_assert_eq(fail_alloc_each(use_timeline, NULL), 5);
 }

@@ -152,6 +152,65 @@ Test(options, debug_commands)
     pl_options_free(&o);
 }
 
+Test(options, cards)
+{
+    pl_options o = parsed("run -m x");
+    cr_assert_eq(o.backend, PL_BACKEND_AUTO);
+    cr_assert_eq(o.device, 0);
+    cr_assert_eq(o.ple, PL_PLE_AUTO);
+    cr_assert_eq(o.n_gpu_layers, -1);
+    cr_assert_null(o.trace);
+    pl_options_free(&o);
+
+    o = parsed("bench -m x --backend cuda -dev 2 --ple pinned --trace t.json -ngl 99");
+    cr_assert_eq(o.backend, PL_BACKEND_CUDA);
+    cr_assert_eq(o.device, 2);
+    cr_assert_eq(o.ple, PL_PLE_PINNED);
+    cr_assert_eq(o.n_gpu_layers, 99);
+    cr_assert_str_eq(o.trace, "t.json");
+    pl_options_free(&o);
+
+    static const char *const computing[] = {"run -m x",
+                                            "bench -m x",
+                                            "eval -m x -f t",
+                                            "imatrix -m x -f t -o o",
+                                            "sensitivity -m x -f t -o o",
+                                            "debug logits -m x --ids i --out o"};
+    for (size_t i = 0; i < sizeof computing / sizeof *computing; i++) {
+        char line[128];
+        snprintf(line, sizeof line, "%s --backend cpu --main-gpu 1 --ple disk --gpu-layers 0", computing[i]);
+        o = parsed(line);
+        cr_assert_eq(o.backend, PL_BACKEND_CPU, "%s", line);
+        cr_assert_eq(o.device, 1, "%s", line);
+        cr_assert_eq(o.ple, PL_PLE_DISK, "%s", line);
+        cr_assert_eq(o.n_gpu_layers, 0, "%s", line);
+        pl_options_free(&o);
+    }
+
+    /* In the order of their enums. */
+    for (pl_ple_placement ple = PL_PLE_AUTO; ple <= PL_PLE_DISK; ple++) {
+        char line[64];
+        snprintf(line, sizeof line, "run -m x --ple %s", pl_ple_placement_name(ple));
+        o = parsed(line);
+        cr_assert_eq(o.ple, (int32_t)ple, "%s", line);
+        pl_options_free(&o);
+    }
+
+    o = parsed("inspect --list-devices");
+    cr_assert(o.list_devices && !o.model);
+    pl_options_free(&o);
+    o = parsed("inspect x --card-memory 6GiB");
+    cr_assert_eq(o.card_memory, (int64_t)6 << 30);
+    pl_options_free(&o);
+    fails("run -m x --backend vulkan", "--backend takes one of auto, cpu, cuda, not 'vulkan'");
+    fails("run -m x --ple ram", "--ple takes one of auto, vram, pinned, host, disk, not 'ram'; did you mean vram?");
+    fails("run -m x --device 16", "--device takes a whole number from 0 to 15, not '16'");
+    fails("run -m x -dev CUDA0", "--device takes a whole number from 0 to 15, not 'CUDA0'");
+    fails("run -m x --list-devices", "--list-devices is an option of 'inspect', not of 'run'");
+    fails("eval -m x -f t --trace t.json", "--trace is an option of 'run', not of 'eval'");
+    fails("inspect x --card-memory big", "--card-memory takes a size such as 3GB, 2900MB or 2.5GiB, not 'big'");
+}
+
 static void gives_help(const char *line, pl_command topic)
 {
     pl_options o = parsed(line);

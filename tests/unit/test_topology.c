@@ -170,6 +170,23 @@ Test(topology, pools)
     pl_topology_close(t);
 }
 
+Test(topology, processors_near_a_card)
+{
+    static const int second_socket[] = {4, 5, 6, 7, 12, 13, 14, 15};
+    static const char xml[] = PL_TEST_DATA "/topology/workstation-2x4-card.xml";
+    int cpus[MAX_CPUS];
+    cr_assert_eq(pl_topology_near(xml, "0000:81:00.0", MAX_CPUS, cpus), 8);
+    cr_assert_eq(memcmp(cpus, second_socket, sizeof second_socket), 0);
+    cr_assert_eq(pl_topology_near(xml, "00000000:81:00.0", 3, cpus), 3);
+    cr_assert_eq(memcmp(cpus, second_socket, 3 * sizeof *cpus), 0);
+    cr_assert_eq(pl_topology_near(xml, "0000:82:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(xml, "card 1", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(xml, "", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(PL_TEST_DATA "/topology/vm-2.xml", "0000:81:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near("/nonexistent/machine.xml", "0000:81:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(NULL, "ffff:ff:1f.7", MAX_CPUS, cpus), 0);
+}
+
 Test(topology, bad_files)
 {
     pl_topology *t = NULL;

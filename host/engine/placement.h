@@ -1,0 +1,57 @@
+/* Where an engine computes, and how much of everything it has there: chosen from sizes alone, before anything is
+ * allocated.
+ *
+ * On a card, what does not fit is made smaller in this order: rows a step, down to 64 (prompts are read in smaller
+ * pieces); the context, down to 2048, unless it was asked for; the sessions, unless they were asked for. A model that
+ * even so does not fit is computed on the CPU, or refused where a card was asked for.
+ *
+ * The per-layer table, unless asked for elsewhere, goes
+ *   to the card, where 1 GiB stays free behind everything else: it is fastest there, but not by as much as other
+ *     programs, or a longer context of the next run, would miss that memory;
+ *   else to pinned memory of the host, where it takes at most half of what is free: pinned memory cannot be swapped, so
+ *     as much is left to everyone else;
+ *   else it stays in the file, in page cache where three quarters of what is free hold it, as other files want some,
+ *   and on disk where they do not. */
+#ifndef PL_ENGINE_PLACEMENT_H
+#define PL_ENGINE_PLACEMENT_H
+
+#include "host/engine/memory.h"
+#include "host/ops/devices.h"
+
+#define PL_DEFAULT_SESSIONS 4
+#define PL_DEFAULT_CONTEXT 32768 /* at most: the model's own */
+#define PL_DEFAULT_BATCH_ROWS 512
+#define PL_LEAST_CAPABILITY 8 /* major number of the oldest cards that there are kernels for */
+
+/* All zero: as good as there is room for, up to the defaults. */
+typedef struct pl_placement_wish {
+    pl_backend_kind backend;
+    int device;
+    pl_ple_placement ple;
+    int sessions, context, batch_rows;
+} pl_placement_wish;
+
+typedef struct pl_machine {
+    const pl_device_list *cards; /* may be NULL with PL_BACKEND_CPU */
+    size_t free_memory;          /* of the host; 0: unknown */
+} pl_machine;
+
+typedef struct pl_placement {
+    pl_backend_kind backend; /* PL_BACKEND_CPU or PL_BACKEND_CUDA */
+    int device;
+    pl_ple_placement ple; /* on the CPU PL_PLE_AUTO */
+    int sessions, context, batch_rows;
+    pl_card_memory memory;       /* zero on the CPU */
+    char reason[PL_ERROR_BYTES]; /* what was chosen and why, in a line; empty where the CPU was asked for */
+} pl_placement;
+
+/* A pure function. PL_ERR_ARGUMENT: there are cards, but not the one asked for. With PL_BACKEND_CUDA also
+ * PL_ERR_UNSUPPORTED (no card, one that is too old) and PL_ERR_MEMORY, whose message says what would fit. */
+pl_status pl_placement_choose(const pl_config *config, const pl_memory_plan *plan, const pl_placement_wish *wish,
+                              const pl_machine *machine, pl_placement *out, pl_error *err);
+
+/* The same for this machine as it is now. */
+pl_status pl_placement_here(const pl_checkpoint *checkpoint, const pl_placement_wish *wish, pl_placement *out,
+                            pl_error *err);
+
+#endif
