@@ -6,7 +6,7 @@ set -u
 cd "$(dirname "$0")/.."
 
 table=cuda/resources.txt
-archs='80 86 89 90 120'
+archs='75 80 86 89 90 120'
 
 nvcc=$(command -v nvcc || ls "${CUDA_HOME:-/usr/local/cuda}/bin/nvcc" 2>/dev/null)
 if [ -z "$nvcc" ]; then
@@ -32,7 +32,7 @@ compile() {
 export -f compile
 export out nvcc archs
 
-grep -lE '__global__' cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || exit 1
+grep -lF KD_LAUNCH cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || exit 1
 
 # One line for each kernel: registers by architecture, then the bytes of static shared memory and of stack, the most
 # of all architectures.

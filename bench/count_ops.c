@@ -304,7 +304,7 @@ static void fused_ple(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows
     pl_matmul proj = {.w = ple->proj, .x = ple->mid, .n_rows = rows->n};
     add_product(s, "ple", &gate);
     add_product(s, "ple", &proj);
-    entry(s, "ple")->launches++;
+    entry(s, "ple")->launches += rows->n <= 4 ? 1 : 2;
 }
 
 static const pl_fused fused_ops = {

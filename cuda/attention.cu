@@ -37,12 +37,19 @@ template <class E, int DIM, bool PADDED> cudaError_t launch_few(cudaStream_t str
     return KD_LAUNCH(kernel, (kd::launch_cfg{dim3(n, sets, a.segments), dim3(WARPS * 32), 0, stream, false}), a);
 }
 
-/* Many: small blocks until large ones would fill a card; the results are the same. */
+/* Many: small blocks until large ones would fill a card, or where shared memory has no room for those (before Ampere);
+ * the results are the same. */
 template <class E, int DIM, bool PADDED> cudaError_t launch_for(cudaStream_t stream, const attention_args &a)
 {
     if (a.rows.n <= FEW_ROWS)
         return launch_few<E, DIM, PADDED>(stream, a);
     if (static_cast<int64_t>(a.rows.n) * a.heads.kv_heads * sets_of(a.heads) < MANY_BLOCKS * 16)
+        return launch_many<E, DIM, PADDED, 8>(stream, a);
+    int room = 0;
+    cudaError_t err = kd::card_attribute(&room, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+    if (err != cudaSuccess)
+        return err;
+    if (static_cast<size_t>(room) < sizeof(typename many<E, DIM, 16>::shared))
         return launch_many<E, DIM, PADDED, 8>(stream, a);
     return launch_many<E, DIM, PADDED, 16>(stream, a);
 }

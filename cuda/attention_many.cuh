@@ -313,7 +313,8 @@ __global__ void __launch_bounds__(ROWS *LANES, 1) attention_many(attention_args 
 template <class E, int DIM, bool PADDED, int ROWS> cudaError_t launch_many(cudaStream_t stream, const attention_args &a)
 {
     size_t bytes = sizeof(typename many<E, DIM, ROWS>::shared);
-    static_assert(sizeof(typename many<E, DIM, ROWS>::shared) <= 99 * 1024, "what a desktop card gives a block");
+    static_assert(sizeof(typename many<E, DIM, ROWS>::shared) <= (ROWS > 8 ? 99 : 64) * 1024,
+                  "what a desktop card gives a block, and what one before Ampere does");
     auto *kernel = attention_many<E, DIM, PADDED, ROWS>;
     cudaError_t err = kd::allow_smem(kernel, bytes);
     if (err != cudaSuccess)

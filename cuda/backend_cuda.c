@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OLDEST_CAPABILITY 8 /* major: cp.async, products of bf16 */
 #define STAGING_BYTES ((size_t)16 << 20)
 #define SIDE_STAGING_BYTES ((size_t)1 << 20)
 
@@ -122,6 +121,7 @@ static void destroy(pl_backend *b)
     pl_queue_close(&cuda->side);
     cudaFree(cuda->stream.scratch);
     cudaFree(cuda->stream.draw_scratch);
+    cudaFree(cuda->stream.barrier);
     if (cuda->forked)
         cudaEventDestroy(cuda->forked);
     if (cuda->joined)
@@ -145,9 +145,9 @@ static pl_status find_card(int device, pl_card *card, pl_error *err)
     pl_card_note(card, cudaGetDeviceProperties(&prop, device), "cudaGetDeviceProperties");
     PL_TRY(pl_card_status(card, err));
     snprintf(card->name, sizeof card->name, "%s", prop.name);
-    if (prop.major < OLDEST_CAPABILITY)
-        return pl_fail(err, PL_ERR_UNSUPPORTED, "card %d (%s) has compute capability %d.%d, at least %d.0 is needed",
-                       device, card->name, prop.major, prop.minor, OLDEST_CAPABILITY);
+    if (10 * prop.major + prop.minor < PL_LEAST_CAPABILITY)
+        return pl_fail(err, PL_ERR_UNSUPPORTED, "card %d (%s) has compute capability %d.%d, at least %d.%d is needed",
+                       device, card->name, prop.major, prop.minor, PL_LEAST_CAPABILITY / 10, PL_LEAST_CAPABILITY % 10);
     return PL_OK;
 }
 
@@ -164,6 +164,7 @@ static pl_status take_scratch(cuda_backend *cuda, const pl_backend_shape *shape,
     s->max_context = shape->max_context;
     PL_TRY(take_work(cuda, pl_cuda_attention_scratch(shape->max_rows, shape->heads, shape->max_context),
                      "attention on the card", &s->scratch, err));
+    PL_TRY(take_work(cuda, PL_CUDA_BARRIER_BYTES, "a barrier on the card", &s->barrier, err));
     if (shape->vocab == 0)
         return PL_OK;
     return take_work(cuda, pl_cuda_draw_scratch(shape->vocab, PL_FUSED_ROWS), "draws on the card", &s->draw_scratch,

@@ -10,18 +10,15 @@ static cudaError_t describe(int index, pl_device *device)
 {
     cudaDeviceProp prop;
     cudaError_t err = cudaGetDeviceProperties(&prop, index);
-    if (err != cudaSuccess)
-        return err;
-    err = cudaDeviceGetPCIBusId(device->pci_id, (int)sizeof device->pci_id, index);
-    if (err != cudaSuccess)
-        return err;
-    err = cudaSetDevice(index);
+    if (err == cudaSuccess)
+        err = cudaDeviceGetPCIBusId(device->pci_id, (int)sizeof device->pci_id, index);
     if (err != cudaSuccess)
         return err;
     snprintf(device->name, sizeof device->name, "%s", prop.name);
     device->capability_major = prop.major;
     device->capability_minor = prop.minor;
-    return cudaMemGetInfo(&device->free_bytes, &device->total_bytes);
+    device->total_bytes = prop.totalGlobalMem;
+    return cudaSuccess;
 }
 
 void pl_devices_list(pl_device_list *out)
@@ -35,12 +32,11 @@ void pl_devices_list(pl_device_list *out)
 
     int n = 0;
     cudaError_t err = cudaGetDeviceCount(&n);
-    for (int i = 0; err == cudaSuccess && i < n && out->n < PL_DEVICES_MAX; i++) {
-        cudaError_t failed = describe(i, &out->devices[out->n]);
-        if (failed == cudaSuccess)
-            out->n++;
-        else
-            snprintf(out->reason, sizeof out->reason, "card %d: %s", i, cudaGetErrorString(failed));
+    for (int i = 0; err == cudaSuccess && i < n && i < PL_DEVICES_MAX; i++) {
+        pl_device *device = &out->devices[out->n++];
+        cudaError_t failed = describe(i, device);
+        if (failed != cudaSuccess)
+            snprintf(device->name, sizeof device->name, "unknown: %s", cudaGetErrorString(failed));
     }
     if (out->n > 0)
         out->reason[0] = '\0';
@@ -48,4 +44,12 @@ void pl_devices_list(pl_device_list *out)
         snprintf(out->reason, sizeof out->reason, "%s", cudaGetErrorString(err));
     else if (n == 0)
         snprintf(out->reason, sizeof out->reason, "no NVIDIA card found");
+}
+
+void pl_devices_ask_free(pl_device_list *list, int index)
+{
+    pl_device *device = &list->devices[index];
+    size_t total;
+    if (cudaSetDevice(index) != cudaSuccess || cudaMemGetInfo(&device->free_bytes, &total) != cudaSuccess)
+        device->free_bytes = 0;
 }

@@ -158,7 +158,7 @@ __global__ void __launch_bounds__(prepare_threads, 4)
 #pragma unroll
     for (int i = 0; i < 4; i++)
         rank = max(rank, pl_rank_of(x[i]));
-    rank = __reduce_max_sync(everyone, rank);
+    rank = ptx::warp_max(rank);
     *reinterpret_cast<float4 *>(work.x + at) = make_float4(x[0], x[1], x[2], x[3]);
     if (threadIdx.x % 32 == 0)
         work.best[at / chunk] = rank;
@@ -223,7 +223,7 @@ struct chooser {
 
     __device__ uint32_t block_max(uint32_t v)
     {
-        v = __reduce_max_sync(everyone, v);
+        v = ptx::warp_max(v);
         uint64_t *part = next_part();
         if (lane == 0)
             part[warp] = v;
@@ -293,7 +293,7 @@ struct chooser {
                 rank = max(rank, pl_rank_of(y[i]));
             }
             *reinterpret_cast<float4 *>(work.x + at) = make_float4(y[0], y[1], y[2], y[3]);
-            rank = __reduce_max_sync(everyone, rank);
+            rank = ptx::warp_max(rank);
             if (lane == c % 32)
                 work.best[c] = rank;
         });

@@ -388,10 +388,8 @@ cudaError_t launch_up(cudaStream_t stream, const pl_ffn *f, uint32_t *live)
 {
     const int least = static_cast<int>((pl_panel_count(f->up->rows) + MOST_SLOTS - 2) / (MOST_SLOTS - 1));
     const up_args a = {few::describe(product_of(f, f->up, f->up_out)), f->gate_out, f->ld, f->z, *f->mid, live};
-    int device = 0, blocks = 0;
-    cudaError_t err = cudaGetDevice(&device);
-    if (err == cudaSuccess)
-        err = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device);
+    int blocks = 0;
+    const cudaError_t err = kd::card_attribute(&blocks, cudaDevAttrMultiProcessorCount);
     if (err != cudaSuccess)
         return err;
     const dim3 grid(static_cast<unsigned>(blocks > least ? blocks : least));

@@ -109,6 +109,19 @@ static __device__ __forceinline__ int to_int(float v)
 
 #endif
 
+namespace kd
+{
+
+/* Of the card that launches go to. */
+static inline cudaError_t card_attribute(int *value, cudaDeviceAttr what)
+{
+    int device = 0;
+    const cudaError_t err = cudaGetDevice(&device);
+    return err == cudaSuccess ? cudaDeviceGetAttribute(value, what, device) : err;
+}
+
+} // namespace kd
+
 #define KD_LAUNCH(kernel, cfg, ...) ::kd::launch(#kernel, kernel, cfg, __VA_ARGS__)
 
 #endif

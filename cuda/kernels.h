@@ -13,6 +13,8 @@
 #define PL_CUDA_MAX_HEAD_DIM 512       /* of qkv_store */
 #define PL_CUDA_MAX_SPARSE_WIDTH 16384 /* of ffn_act with a cutoff */
 
+#define PL_CUDA_BARRIER_BYTES 256
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -82,7 +84,9 @@ cudaError_t pl_cuda_fused_ffn(cudaStream_t stream, const pl_ffn *ffn);
 cudaError_t pl_cuda_fused_altup_correct(cudaStream_t stream, pl_streams streams, float *y, float *gate_in, pl_act *act,
                                         const float *ffn, pl_streams pred, const pl_rows *rows, const pl_altup *altup,
                                         const float *norm, float eps);
-cudaError_t pl_cuda_fused_ple(cudaStream_t stream, const pl_ple_block *ple, const pl_rows *rows);
+/* One launch for up to four rows if both weights are packed, two for more. barrier: device memory of
+ * PL_CUDA_BARRIER_BYTES, zero before the first launch and never reset; it belongs to one stream. */
+cudaError_t pl_cuda_fused_ple(cudaStream_t stream, const pl_ple_block *ple, const pl_rows *rows, void *barrier);
 
 #ifdef __cplusplus
 }

@@ -1,11 +1,14 @@
 /* The matrix product for many rows of x: which weights go to which kernel. Jobs that share x share a launch where
- * their types are the same. */
+ * their types are the same. Cards before Ampere do not multiply bf16: plain weights go through the kernel for few rows
+ * there, once for each 16 rows of x. */
 #include "cuda/matmul_many.cuh"
 
 #include "cuda/kernels.h"
 
 namespace
 {
+
+constexpr int bf16_capability = 8; /* major */
 
 many::job describe(const pl_matmul &m)
 {
@@ -39,6 +42,24 @@ bool seen_before(const pl_matmul *jobs, int j)
     return false;
 }
 
+/* By 16 rows at a time, with the bits of matmul_few. */
+cudaError_t multiply_slices(cudaStream_t stream, const pl_matmul &job)
+{
+    cudaError_t err = cudaSuccess;
+    for (int row = 0; row < job.n_rows && err == cudaSuccess; row += PL_FUSED_ROWS) {
+        pl_act x = *job.x;
+        pl_matmul slice = job;
+        x.f32 += row * x.ld;
+        slice.x = &x;
+        slice.out += row * job.out_ld;
+        slice.n_rows = job.n_rows - row < PL_FUSED_ROWS ? job.n_rows - row : PL_FUSED_ROWS;
+        slice.n_out = job.n_out ? job.n_out + row : nullptr;
+        slice.n_in = job.n_in ? job.n_in + row : nullptr;
+        err = pl_cuda_matmul_few(stream, &slice, 1);
+    }
+    return err;
+}
+
 /* Those of the jobs from `first` on that have its type. */
 cudaError_t multiply_type(cudaStream_t stream, const pl_matmul *jobs, int first, int n_jobs)
 {
@@ -62,10 +83,13 @@ cudaError_t multiply_type(cudaStream_t stream, const pl_matmul *jobs, int first,
 
 cudaError_t pl_cuda_matmul_many(cudaStream_t stream, const pl_matmul *jobs, int n_jobs)
 {
-    for (int j = 0; j < n_jobs; j++) {
-        const cudaError_t err = seen_before(jobs, j) ? cudaSuccess : multiply_type(stream, jobs, j, n_jobs);
-        if (err != cudaSuccess)
-            return err;
+    int capability = 0;
+    cudaError_t err = kd::card_attribute(&capability, cudaDevAttrComputeCapabilityMajor);
+    for (int j = 0; j < n_jobs && err == cudaSuccess; j++) {
+        if (!jobs[j].w->packed && capability < bf16_capability)
+            err = multiply_slices(stream, jobs[j]);
+        else if (!seen_before(jobs, j))
+            err = multiply_type(stream, jobs, j, n_jobs);
     }
-    return cudaSuccess;
+    return err;
 }

@@ -64,7 +64,7 @@ static __device__ __forceinline__ int prefix(const int32_t *n, int i, int all)
 
 } // namespace many
 
-/* For weights in panels and for plain ones; numbers the tiles. */
+/* For weights in panels and, from Ampere on, for plain ones; numbers the tiles. */
 cudaError_t pl_cuda_many_packed(cudaStream_t stream, pl_dtype type, many::launch *l);
 cudaError_t pl_cuda_many_plain(cudaStream_t stream, pl_dtype type, many::launch *l);
 

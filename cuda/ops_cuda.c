@@ -202,8 +202,9 @@ static void fused_altup_correct(pl_stream *s, pl_streams streams, float *y, floa
 
 static void fused_ple(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows)
 {
+    assert(s->barrier);
     ple->mid->rows = rows->n;
-    QUEUE(s, fused_ple, ple, rows);
+    QUEUE(s, fused_ple, ple, rows, s->barrier);
 }
 
 const pl_fused pl_cuda_fused = {

@@ -1,11 +1,17 @@
 /* Instructions CUDA C++ has no name for: every line of inline assembly, each with a twin that does the same on a CPU
- * for the tests (tests/cuda). Lanes, registers and layouts as in the PTX ISA, "Matrix multiply-accumulate". */
+ * for the tests (tests/cuda). Lanes, registers and layouts as in the PTX ISA, "Matrix multiply-accumulate". Cards
+ * before Ampere (PTX_TURING) do in several instructions what later ones do in one; bf16 they do not multiply. */
 #ifndef PL_CUDA_PTX_CUH
 #define PL_CUDA_PTX_CUH
 
 #include "cuda/kd.cuh"
 
 #define PTX_FN static __device__ __forceinline__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#define PTX_TURING 1
+#else
+#define PTX_TURING 0
+#endif
 /* Where the kernel calls it, for the CPU's reports. */
 #if KD_EMU
 #define PTX_AT , ::emu::site at = ::emu::site::here()
@@ -118,13 +124,15 @@ PTX_FN unsigned atom_add_acq_rel(unsigned *p, unsigned v)
 #endif
 }
 
-/* ---- copies into shared memory behind the kernel's back (sm_80) */
+/* ---- copies into shared memory behind the kernel's back; before Ampere at once, waits are none then */
 
 /* 16 bytes; without pred zeros, and src is not read. */
 PTX_FN void cp_async_16(void *dst, const void *src, bool pred = true PTX_AT)
 {
 #if KD_EMU
     ::emu::cp_async(dst, src, 16, pred ? 16 : 0, at);
+#elif PTX_TURING
+    *static_cast<uint4 *>(dst) = pred ? *static_cast<const uint4 *>(src) : make_uint4(0, 0, 0, 0);
 #else
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(smem_u32(dst)), "l"(src), "r"(pred ? 16 : 0)
                  : "memory");
@@ -136,6 +144,8 @@ PTX_FN void cp_async_4(void *dst, const void *src, bool pred = true PTX_AT)
 {
 #if KD_EMU
     ::emu::cp_async(dst, src, 4, pred ? 4 : 0, at);
+#elif PTX_TURING
+    *static_cast<uint32_t *>(dst) = pred ? *static_cast<const uint32_t *>(src) : 0;
 #else
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(smem_u32(dst)), "l"(src), "r"(pred ? 4 : 0)
                  : "memory");
@@ -146,7 +156,7 @@ PTX_FN void cp_async_commit()
 {
 #if KD_EMU
     ::emu::cp_async_commit();
-#else
+#elif !PTX_TURING
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
@@ -156,7 +166,7 @@ template <int N> PTX_FN void cp_async_wait()
 {
 #if KD_EMU
     ::emu::cp_async_wait(N);
-#else
+#elif !PTX_TURING
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 #endif
 }
@@ -200,11 +210,31 @@ PTX_FN void ldmatrix_x2(uint32_t (&r)[2], const void *row PTX_AT)
 #endif
 }
 
-/* d += a * b: a 16 x 16 by rows, b 16 x 8 by columns. */
+#if PTX_TURING
+/* d0, d1 += a * b: a 8 x 16, b 16 x 8 of bytes. */
+PTX_FN void mma_s8_8816(int32_t &d0, int32_t &d1, uint32_t a, uint32_t b)
+{
+    asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0,%1}, {%2}, {%3}, {%0,%1};"
+                 : "+r"(d0), "+r"(d1)
+                 : "r"(a), "r"(b));
+}
+
+/* d += a * b: a 16 x 8, b 8 x 8. */
+PTX_FN void mma_f16_1688(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b)
+{
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                 : "r"(a0), "r"(a1), "r"(b));
+}
+#endif
+
+/* d += a * b: a 16 x 16 by rows, b 16 x 8 by columns. Not before Ampere: hosts launch no kernel there that has it. */
 PTX_FN void mma_bf16_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 PTX_AT)
 {
 #if KD_EMU
     ::emu::mma_bf16_16816(d, a, b0, b1, at);
+#elif PTX_TURING
+    __trap();
 #else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
                  "{%0,%1,%2,%3};"
@@ -217,6 +247,9 @@ PTX_FN void mma_f16_16816(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, ui
 {
 #if KD_EMU
     ::emu::mma_f16_16816(d, a, b0, b1, at);
+#elif PTX_TURING
+    mma_f16_1688(d, a[0], a[1], b0);
+    mma_f16_1688(d, a[2], a[3], b1);
 #else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
                  "{%0,%1,%2,%3};"
@@ -231,6 +264,9 @@ PTX_FN void mma_s8_16816(int32_t (&d)[4], uint32_t a0, uint32_t a1, uint32_t b P
 #if KD_EMU
     const uint32_t a[4] = {a0, a1, 0, 0};
     ::emu::mma_s8_16832(d, a, b, 0, at);
+#elif PTX_TURING
+    mma_s8_8816(d[0], d[1], a0, b);
+    mma_s8_8816(d[2], d[3], a1, b);
 #else
     asm volatile("mma.sync.aligned.m16n8k16.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
@@ -243,11 +279,33 @@ PTX_FN void mma_s8_16832(int32_t (&d)[4], const uint32_t (&a)[4], uint32_t b0, u
 {
 #if KD_EMU
     ::emu::mma_s8_16832(d, a, b0, b1, at);
+#elif PTX_TURING
+    mma_s8_8816(d[0], d[1], a[0], b0);
+    mma_s8_8816(d[2], d[3], a[1], b0);
+    mma_s8_8816(d[0], d[1], a[2], b1);
+    mma_s8_8816(d[2], d[3], a[3], b1);
 #else
     asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.s8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
                  "{%0,%1,%2,%3};"
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+/* ---- over a warp */
+
+/* All 32 lanes take part, and all get the result. */
+PTX_FN uint32_t warp_max(uint32_t v PTX_AT)
+{
+#if KD_EMU
+    return __reduce_max_sync(0xffffffffu, v, at);
+#elif PTX_TURING
+#pragma unroll
+    for (int o = 16; o > 0; o >>= 1)
+        v = max(v, __shfl_xor_sync(0xffffffffu, v, o));
+    return v;
+#else
+    return __reduce_max_sync(0xffffffffu, v);
 #endif
 }
 
@@ -266,6 +324,7 @@ PTX_FN void bar_sync(int id, int threads PTX_AT)
 } // namespace ptx
 
 #undef PTX_AT
+#undef PTX_TURING
 #undef PTX_FN
 
 #endif

@@ -45,6 +45,7 @@ struct pl_stream {
     void *scratch; /* of attention, for max_context; only where attention runs */
     int max_context;
     void *draw_scratch; /* of draws of PL_FUSED_ROWS rows; likewise */
+    void *barrier;      /* of blocks of a launch; where layers run */
 };
 
 /* Keeps an error of `what`, a literal. */

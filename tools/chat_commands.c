@@ -93,6 +93,9 @@ static pl_status show_stats(pl_chat *chat, const char *argument, pl_error *err)
     printf("path     %s, %.1f MB of weights a token\n", pl_session_path(session),
            (double)pl_session_token_bytes(session) / 1e6);
     printf("engine   %s, %d threads, peak memory %.1f MB\n", info.backend, info.threads, (double)info.peak_bytes / 1e6);
+    if (info.ple_rows > 0)
+        printf("table    %llu rows brought to the card, %.1f %% of them from the cache\n",
+               (unsigned long long)info.ple_rows, 100.0 * (double)info.ple_hits / (double)info.ple_rows);
     printf("answers  %zu, %zu tokens\n", chat->answers, chat->answer_tokens);
     if (chat->answers)
         printf("last     prompt %.1f tokens/s, first token after %.2f s, answer %.1f tokens/s\n",

@@ -90,6 +90,7 @@ pl_status pl_cmd_run(const pl_options *options, pl_error *err)
         status = pl_chat_loop(options, &opened, given ? pl_strbuf_string(&prompt) : NULL, err);
     else
         status = answer_once(options, &opened, &prompt, err);
+    pl_opened_tell_rows(options, opened.engine);
     if (status == PL_OK || status == PL_ERR_CANCELLED) {
         pl_status written = pl_opened_write_trace(options, &opened, err);
         status = written == PL_OK ? status : written;

@@ -8,7 +8,8 @@ static void imagine_card(size_t total, pl_inspect_card *out)
     char size[PL_SIZE_TEXT];
     *out = (pl_inspect_card){.imagined = true};
     snprintf(out->device.name, sizeof out->device.name, "a card of %s", pl_size_text((double)total, size));
-    out->device.capability_major = PL_LEAST_CAPABILITY;
+    out->device.capability_major = PL_LEAST_CAPABILITY / 10;
+    out->device.capability_minor = PL_LEAST_CAPABILITY % 10;
     out->device.total_bytes = total;
     out->device.free_bytes = total > PL_CARD_CONTEXT ? total - PL_CARD_CONTEXT : 0;
 }
@@ -19,8 +20,10 @@ void pl_inspect_find_cards(int64_t card_memory, pl_inspect_cards *out)
     pl_devices_list(&list);
     *out = (pl_inspect_cards){.n = list.n};
     snprintf(out->reason, sizeof out->reason, "%s", list.reason);
-    for (int i = 0; i < list.n; i++)
+    for (int i = 0; i < list.n; i++) {
+        pl_devices_ask_free(&list, i);
         out->cards[i] = (pl_inspect_card){.device = list.devices[i]};
+    }
     if (card_memory)
         imagine_card((size_t)card_memory, &out->cards[out->n++]);
 }

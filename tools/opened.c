@@ -6,9 +6,11 @@
 #include "host/base/timeline.h"
 #include "tools/console.h"
 
+/* Sensitivities are measured by exchanging weights of a running engine, which only the CPU's takes. */
 static pl_backend_kind backend_of(const pl_options *options)
 {
-    if (options->backend == PL_BACKEND_AUTO && options->n_gpu_layers == 0)
+    if (options->command == PL_COMMAND_SENSITIVITY ||
+        (options->backend == PL_BACKEND_AUTO && options->n_gpu_layers == 0))
         return PL_BACKEND_CPU;
     return (pl_backend_kind)options->backend;
 }
@@ -68,6 +70,15 @@ static void describe(const pl_options *options, const pl_engine *engine)
         "in the file; peak memory %.1f MB",
         info.backend, info.threads, info.context, info.batch_rows, info.load_s, (double)info.weight_bytes / 1e6,
         (double)info.mapped_bytes / 1e6, (double)info.peak_bytes / 1e6);
+}
+
+void pl_opened_tell_rows(const pl_options *options, const pl_engine *engine)
+{
+    pl_engine_info info;
+    pl_engine_describe(engine, &info);
+    if (info.ple_rows > 0)
+        pl_console_detail(options, "per-layer table: %llu rows brought to the card, %.1f %% of them from the cache",
+                          (unsigned long long)info.ple_rows, 100.0 * (double)info.ple_hits / (double)info.ple_rows);
 }
 
 pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *params, pl_opened *opened, pl_error *err)

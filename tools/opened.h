@@ -27,6 +27,9 @@ pl_status pl_opened_write_trace(const pl_options *options, pl_opened *opened, pl
 pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err);
 void pl_opened_free(pl_opened *opened);
 
+/* With --verbose: how the rows of the per-layer table came to a card, where a thread brought them. */
+void pl_opened_tell_rows(const pl_options *options, const pl_engine *engine);
+
 /* An engine and a session on a model that is open, on options->path; shows progress on a terminal. On failure what
  * there is so far is the caller's to free. */
 pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *params, pl_opened *opened, pl_error *err);

@@ -1,7 +1,11 @@
 #include "host/base/topology.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <hwloc.h>
+#include <hwloc/linux.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -90,8 +94,7 @@ static pl_status order_processors(pl_topology *t, pl_error *err)
     return PL_OK;
 }
 
-/* cards: with PCI devices, which takes longer. */
-static pl_status load(pl_topology *t, const char *xml, bool cards, pl_error *err)
+static pl_status load(pl_topology *t, const char *xml, pl_error *err)
 {
     const char *name = xml ? xml : "this machine";
     errno = 0;
@@ -100,9 +103,7 @@ static pl_status load(pl_topology *t, const char *xml, bool cards, pl_error *err
         return pl_fail_memory(err, sizeof *t, "topology");
     }
     unsigned long flags = xml ? 0 : HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM | HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING;
-    enum hwloc_type_filter_e keep = cards ? HWLOC_TYPE_FILTER_KEEP_IMPORTANT : HWLOC_TYPE_FILTER_KEEP_NONE;
     if ((xml && hwloc_topology_set_xml(t->machine, xml) != 0) || hwloc_topology_set_flags(t->machine, flags) != 0 ||
-        hwloc_topology_set_type_filter(t->machine, HWLOC_OBJ_PCI_DEVICE, keep) != 0 ||
         hwloc_topology_load(t->machine) != 0)
         return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "topology of %s: cannot read: %s", name,
                        errno ? strerror(errno) : "not a recorded machine");
@@ -115,7 +116,7 @@ pl_status pl_topology_open(const char *xml, pl_topology **out, pl_error *err)
     pl_status status;
     if (!t)
         return pl_fail_memory(err, sizeof *t, "topology");
-    PL_TRY_GOTO(load(t, xml, false, err));
+    PL_TRY_GOTO(load(t, xml, err));
     PL_TRY_GOTO(order_processors(t, err));
     *out = t;
     return PL_OK;
@@ -172,18 +173,28 @@ void pl_topology_place(const pl_topology *topology, int n, int *cpus)
         cpus[i] = topology->order[i % topology->n_processors];
 }
 
-int pl_topology_near(const char *xml, const char *pci_id, int most, int *cpus)
+/* "0000:0A:00.0" as the kernel writes it; false: not such a name. */
+static bool folder_of(const char *pci_id, char *out, size_t room)
 {
-    pl_topology t = {0};
+    size_t n = strlen(pci_id);
+    if (n == 0 || n >= room || strspn(pci_id, "0123456789abcdefABCDEF:.") != n || strstr(pci_id, ".."))
+        return false;
+    for (size_t i = 0; i <= n; i++)
+        out[i] = (char)tolower((unsigned char)pci_id[i]);
+    return true;
+}
+
+int pl_topology_near(const char *sysfs, const char *pci_id, int most, int *cpus)
+{
+    char folder[32], path[PATH_MAX];
     int n = 0;
-    if (load(&t, xml, true, NULL) == PL_OK) {
-        hwloc_obj_t card = hwloc_get_pcidev_by_busidstring(t.machine, pci_id);
-        hwloc_obj_t place = card ? hwloc_get_non_io_ancestor_obj(t.machine, card) : NULL;
-        for (int cpu = -1; place && n < most && (cpu = hwloc_bitmap_next(place->cpuset, cpu)) >= 0;)
+    hwloc_bitmap_t set = hwloc_bitmap_alloc();
+    if (set && folder_of(pci_id, folder, sizeof folder) &&
+        snprintf(path, sizeof path, "%s/bus/pci/devices/%s/local_cpus", sysfs, folder) < (int)sizeof path &&
+        hwloc_linux_read_path_as_cpumask(path, set) == 0)
+        for (int cpu = -1; n < most && (cpu = hwloc_bitmap_next(set, cpu)) >= 0;)
             cpus[n++] = cpu;
-    }
-    if (t.machine)
-        hwloc_topology_destroy(t.machine);
+    hwloc_bitmap_free(set);
     return n;
 }
 

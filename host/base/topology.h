@@ -24,8 +24,10 @@ size_t pl_topology_memory_bytes(const pl_topology *topology);
 void pl_topology_place(const pl_topology *topology, int n, int *cpus);
 
 /* Fills cpus[0..most) with the processors nearest to the device with this PCI id ("0000:65:00.0"), as the operating
- * system numbers them, in ascending order. Returns how many; 0: not known. xml: as for pl_topology_open(). */
-int pl_topology_near(const char *xml, const char *pci_id, int most, int *cpus);
+ * system numbers them, in ascending order. Returns how many; 0: not known. sysfs: where the system tells, PL_SYSFS. */
+int pl_topology_near(const char *sysfs, const char *pci_id, int most, int *cpus);
+
+#define PL_SYSFS "/sys"
 
 /* A pool on this machine. n_threads: 0 for one a physical core; pinned: each thread on the processor that
  * pl_topology_place() gives it. */

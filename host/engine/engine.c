@@ -52,9 +52,17 @@ static pl_status open_backend(pl_engine *e, const pl_engine_params *params, pl_e
     return status;
 }
 
+/* The thread that brings rows runs beside the card, wherever there is room. */
 static pl_status open_ple(pl_engine *e, pl_error *err)
 {
-    pl_ple_params ple = {.placement = e->placement.ple, .max_rows = e->batch_rows, .cache_bytes = PL_PLE_CACHE_BYTES};
+    int cpus[MAX_THREADS];
+    pl_ple_params ple = {.placement = e->placement.ple,
+                         .max_rows = e->batch_rows,
+                         .cache_bytes = PL_PLE_CACHE_BYTES,
+                         .cpus = cpus,
+                         .timeline = e->timeline};
+    if (e->placement.backend == PL_BACKEND_CUDA)
+        ple.n_cpus = pl_topology_near(PL_SYSFS, e->placement.pci_id, MAX_THREADS, cpus);
     PL_TRY(pl_ple_open(e->model->checkpoint, e->backend, &ple, &e->ple, err));
     e->ple_rows = pl_ple_view(e->ple);
     return PL_OK;
@@ -162,11 +170,14 @@ void pl_engine_describe(const pl_engine *e, pl_engine_info *out)
 {
     struct rusage usage = {0};
     getrusage(RUSAGE_SELF, &usage);
+    pl_ple_stats ple = pl_ple_statistics(e->ple);
     *out = (pl_engine_info){
         .backend = e->backend->name,
         .kind = e->placement.backend,
         .ple = e->placement.ple,
         .placement = e->placement.reason,
+        .ple_rows = ple.rows,
+        .ple_hits = ple.hits,
         .sessions = e->placement.sessions,
         .threads = pl_pool_threads(e->backend->pool),
         .context = e->context,

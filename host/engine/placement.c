@@ -216,10 +216,10 @@ static pl_status fail_too_large(const chooser *c, const pl_placement *least, pl_
 static pl_status check_card(const chooser *c, pl_error *err)
 {
     const pl_device *d = c->card;
-    if (d->capability_major >= PL_LEAST_CAPABILITY)
+    if (10 * d->capability_major + d->capability_minor >= PL_LEAST_CAPABILITY)
         return PL_OK;
-    return pl_fail(err, PL_ERR_UNSUPPORTED, "%.60s has compute capability %d.%d, at least %d.0 is needed", d->name,
-                   d->capability_major, d->capability_minor, PL_LEAST_CAPABILITY);
+    return pl_fail(err, PL_ERR_UNSUPPORTED, "%.60s has compute capability %d.%d, at least %d.%d is needed", d->name,
+                   d->capability_major, d->capability_minor, PL_LEAST_CAPABILITY / 10, PL_LEAST_CAPABILITY % 10);
 }
 
 static pl_status check_host(const chooser *c, const pl_placement *p, pl_error *err)
@@ -259,6 +259,7 @@ static pl_status choose_card(chooser *c, pl_placement *out, pl_error *err)
         return pl_fail(err, PL_ERR_ARGUMENT, "device %d: this machine has %d card%s, counted from 0", p.device,
                        cards->n, cards->n > 1 ? "s" : "");
     c->card = &cards->devices[p.device];
+    memcpy(p.pci_id, c->card->pci_id, sizeof p.pci_id);
     PL_TRY(check_card(c, err));
     if (!fit_sizes(c, &p))
         return fail_too_large(c, &p, err);
@@ -304,5 +305,7 @@ pl_status pl_placement_here(const pl_checkpoint *checkpoint, const pl_placement_
     pl_memory_plan_compute(checkpoint, PL_KV_PAGE, 1, &plan);
     if (wish->backend != PL_BACKEND_CPU)
         pl_devices_list(&cards);
+    if (wish->device >= 0 && wish->device < cards.n)
+        pl_devices_ask_free(&cards, wish->device);
     return pl_placement_choose(pl_checkpoint_config(checkpoint), &plan, wish, &machine, out, err);
 }

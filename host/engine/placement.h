@@ -21,7 +21,6 @@
 #define PL_DEFAULT_SESSIONS 4
 #define PL_DEFAULT_CONTEXT 32768 /* at most: the model's own */
 #define PL_DEFAULT_BATCH_ROWS 512
-#define PL_LEAST_CAPABILITY 8 /* major number of the oldest cards that there are kernels for */
 
 /* All zero: as good as there is room for, up to the defaults. */
 typedef struct pl_placement_wish {
@@ -39,7 +38,8 @@ typedef struct pl_machine {
 typedef struct pl_placement {
     pl_backend_kind backend; /* PL_BACKEND_CPU or PL_BACKEND_CUDA */
     int device;
-    pl_ple_placement ple; /* on the CPU PL_PLE_AUTO */
+    char pci_id[sizeof((pl_device *)0)->pci_id]; /* of the card */
+    pl_ple_placement ple;                        /* on the CPU PL_PLE_AUTO */
     int sessions, context, batch_rows;
     pl_card_memory memory;       /* zero on the CPU */
     char reason[PL_ERROR_BYTES]; /* what was chosen and why, in a line; empty where the CPU was asked for */

@@ -156,6 +156,7 @@ static pl_status start_service(pl_ple *ple, pl_error *err)
         .ready = ple->shared,
         .cpus = p->cpus,
         .n_cpus = p->n_cpus,
+        .timeline = p->timeline,
     };
     return pl_ple_service_start(&params, &ple->service, err);
 }

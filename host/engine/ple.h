@@ -20,6 +20,7 @@ typedef struct pl_ple_params {
     size_t cache_bytes;         /* DISK: for rows used lately; 0: none */
     const int *cpus;            /* [n_cpus] processors that the thread may run on (pl_topology_near) */
     int n_cpus;                 /* 0: all */
+    pl_timeline *timeline;      /* shows what the thread does; may be NULL */
 } pl_ple_params;
 
 /* Borrows checkpoint and backend. PL_ERR_MEMORY where the placement's memory is not to be had. */

@@ -5,6 +5,7 @@
 #include "host/engine/ple_service.h"
 
 #include "host/base/clock.h"
+#include "host/base/timeline.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -33,6 +34,7 @@ struct pl_ple_service {
     request requests[PL_PLE_SLOTS];
     pl_ple_want *wants; /* of all requests */
     int32_t *ids;       /* [max_rows] of the request in work; the thread's own */
+    int track;          /* of the timeline */
     atomic_bool stop;
 
     pthread_mutex_t lock; /* of what follows */
@@ -120,8 +122,11 @@ static bool serve(pl_ple_service *s, uint32_t ticket, pl_ple_stats *stats)
     double known = pl_clock_seconds();
     gather(s, ticket, r->n, stats);
     __atomic_store_n(s->params.ready, ticket, __ATOMIC_RELEASE);
+    double done = pl_clock_seconds();
     stats->wait_s += known - start;
-    stats->gather_s += pl_clock_seconds() - known;
+    stats->gather_s += done - known;
+    pl_timeline_span(s->params.timeline, s->track, "wait for ids", start, known);
+    pl_timeline_span(s->params.timeline, s->track, "bring rows", known, done);
     return true;
 }
 
@@ -129,6 +134,7 @@ static void *run(void *arg)
 {
     pl_ple_service *s = arg;
     pl_ple_stats stats = {0};
+    s->track = pl_timeline_track(s->params.timeline, "per-layer embeddings");
     pthread_setname_np(pthread_self(), "pleiad-ple");
     prctl(PR_SET_TIMERSLACK, 1000UL); /* the default makes short sleeps long */
     pthread_mutex_lock(&s->lock);

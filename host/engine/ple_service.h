@@ -20,8 +20,9 @@ typedef struct pl_ple_service_params {
     int max_rows;
     uint32_t *ready; /* the last ticket whose rows are in the ring; 0 at first */
 
-    const int *cpus; /* as in pl_ple_params */
+    const int *cpus; /* as in pl_ple_params, both */
     int n_cpus;
+    pl_timeline *timeline;
 } pl_ple_service_params;
 
 pl_status pl_ple_service_start(const pl_ple_service_params *params, pl_ple_service **out, pl_error *err);

@@ -153,6 +153,8 @@ typedef struct pl_engine_info {
     pl_backend_kind kind;  /* never PL_BACKEND_AUTO */
     pl_ple_placement ple;  /* of an engine on a card; else PL_PLE_AUTO */
     const char *placement; /* why this backend and these sizes, in a line; "" where nothing was to be chosen */
+    uint64_t ple_rows;     /* of the per-layer table that a thread brought to the card so far */
+    uint64_t ple_hits;     /* of them, from the cache of rows used lately */
     int32_t sessions;      /* that can be open at once */
     int32_t threads;
     int32_t context;

@@ -9,6 +9,7 @@ extern "C" {
 #endif
 
 #define PL_DEVICES_MAX 16
+#define PL_LEAST_CAPABILITY 75 /* 10 * major + minor of the oldest cards that there are kernels for: Turing */
 
 typedef struct pl_device {
     char name[128];
@@ -23,9 +24,13 @@ typedef struct pl_device_list {
     char reason[256]; /* when n is 0: why, e.g. that there is no driver; else empty */
 } pl_device_list;
 
-/* Never fails: a card that cannot be asked is left out, and a machine without any lists none. Asking for
- * free memory starts the driver, which can take a second. */
+/* Never fails: of a card that cannot be asked the name says why and the rest is 0, and a machine without any lists none.
+ * Does not start the cards: free_bytes is 0. */
 void pl_devices_list(pl_device_list *out);
+
+/* Fills free_bytes of one of the cards; it stays 0 where the card does not tell. Starts the card, which takes time and
+ * some hundred MB of its memory until the process ends. */
+void pl_devices_ask_free(pl_device_list *list, int index);
 
 #ifdef __cplusplus
 }

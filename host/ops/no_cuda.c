@@ -12,6 +12,11 @@ void pl_devices_list(pl_device_list *out)
     snprintf(out->reason, sizeof out->reason, REASON);
 }
 
+void pl_devices_ask_free(pl_device_list *list, int index)
+{
+    (void)list, (void)index;
+}
+
 pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads, const int *cpus, pl_backend **out,
                           pl_error *err)
 {

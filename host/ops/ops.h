@@ -1,4 +1,4 @@
-/* The op table: what a backend computes. The model (host/engine/step.c) is a walk over these.
+/* The op table: what a backend computes. The model (host/engine/walk.c) is a walk over these.
  *
  * Conventions
  *   Matrices are row-major f32 unless said otherwise; `ld` is the distance between rows in elements.

@@ -14,7 +14,7 @@ constexpr unsigned warp_lanes = 32;
 constexpr int barriers = 16;
 constexpr size_t max_block_threads = 1024;
 constexpr size_t max_copies = 64; /* of a thread under way */
-constexpr size_t shared_default = 48 * 1024, shared_opt_in = 99 * 1024;
+constexpr size_t shared_default = 48 * 1024, shared_opt_in = 99 * 1024, shared_before_ampere = 64 * 1024;
 /* Between variables in shared memory, of NaNs that nobody may change. */
 constexpr size_t shared_gap = 64;
 

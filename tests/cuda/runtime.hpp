@@ -131,6 +131,7 @@ struct card_state {
 };
 
 card_state &card();
+size_t shared_room(); /* of a block, after asking */
 
 typedef std::unique_lock<std::recursive_mutex> card_lock;
 

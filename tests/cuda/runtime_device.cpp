@@ -39,6 +39,12 @@ cudaError_t result(cudaError_t e)
     return e;
 }
 
+size_t shared_room()
+{
+    card_lock lock(card().lock);
+    return card().major < 8 ? shared_before_ampere : shared_opt_in;
+}
+
 } // namespace emu
 
 using namespace emu;
@@ -186,8 +192,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     out->multiProcessorCount = processors;
     out->totalGlobalMem = card().bytes;
     out->sharedMemPerBlock = shared_default;
-    out->sharedMemPerBlockOptin = shared_opt_in;
-    out->sharedMemPerMultiprocessor = shared_opt_in + 1024;
+    out->sharedMemPerBlockOptin = shared_room();
+    out->sharedMemPerMultiprocessor = shared_room() + 1024;
     out->warpSize = warp_lanes;
     out->maxThreadsPerBlock = max_block_threads;
     out->maxThreadsPerMultiProcessor = threads_of_processor;
@@ -201,7 +207,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
     case cudaDevAttrMultiProcessorCount: *value = processors; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor: *value = card().major; return cudaSuccess;
     case cudaDevAttrComputeCapabilityMinor: *value = card().minor; return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(shared_opt_in); return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *value = static_cast<int>(shared_room()); return cudaSuccess;
     case cudaDevAttrCooperativeLaunch: *value = 1; return cudaSuccess;
     default: fail("cudaDeviceGetAttribute: attribute %d is not known here", static_cast<int>(what));
     }
@@ -217,7 +223,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const void *
 {
     int n = std::min(blocks_of_processor, threads_of_processor / std::max(threads, 1));
     if (dynamic_bytes)
-        n = std::min(n, static_cast<int>(shared_opt_in / dynamic_bytes));
+        n = std::min(n, static_cast<int>(shared_room() / dynamic_bytes));
     *out = n;
     return cudaSuccess;
 }

@@ -221,7 +221,7 @@ cudaError_t usable()
 cudaError_t allow_dynamic_bytes(const void *function, size_t bytes)
 {
     card_lock lock(card().lock);
-    if (bytes > shared_opt_in)
+    if (bytes > shared_room())
         return result(cudaErrorInvalidValue);
     card().dynamic_limit[function] = std::max(bytes, shared_default);
     return result(usable());

@@ -361,6 +361,16 @@ Test(cuda_attention, large_blocks)
     check_large_blocks({64, 64, 256}, 40, 64);
 }
 
+/* Where a block gets 64 KB, it has 8 rows. */
+Test(cuda_attention, before_ampere_blocks_are_small)
+{
+    attention_case c({64, 64, 80}, 0, counted(40, 64), ints(64, 0));
+    on_device device(c);
+    floats all = device.run(counted(0, 64));
+    card_set_capability(7, 5);
+    expect_rows(c, all, device.run(counted(0, 64)), counted(0, 64));
+}
+
 /* One key far above the others takes all the weight; far below them, none. */
 Test(cuda_attention, extreme_scores)
 {

@@ -173,7 +173,8 @@ static void on_cpu(product *p, const activations &a)
     pl_pool_free(pool);
 }
 
-static void on_the_card(std::vector<product *> products, const activations &a)
+static void on_the_card(std::vector<product *> products, const activations &a,
+                        decltype(pl_cuda_matmul_many) *multiply = pl_cuda_matmul_many)
 {
     const a_stream stream;
     const int n = static_cast<int>(a.host.rows);
@@ -189,7 +190,7 @@ static void on_the_card(std::vector<product *> products, const activations &a)
             job.n_in = prefixes.emplace_back(new on_card<int32_t>(p->w->in))->p;
         jobs.push_back(job);
     }
-    expect_done(pl_cuda_matmul_many(stream, jobs.data(), static_cast<int>(jobs.size())));
+    expect_done(multiply(stream, jobs.data(), static_cast<int>(jobs.size())));
     expect_done(cudaStreamSynchronize(stream));
     for (size_t i = 0; i < products.size(); i++) {
         products[i]->got = outs[i]->get();
@@ -333,6 +334,48 @@ Test(matmul_many, plain_types_are_within_the_derived_bound)
             check(plain, 30, c, 20, 0);
         check(plain, 64, 64, 64, 0);
         check(plain, 130, 96, 70, 0);
+    }
+}
+
+/* A row of a product, alone, by the kernel for few rows. */
+static void expect_bits_of_few(const product &p, const activations &a, int row)
+{
+    const float *x = a.x.data() + row * a.host.ld;
+    widths w = *p.w;
+    w.out = {w.out[row]};
+    w.in = {w.in[row]};
+    const activations one(floats(x, x + a.host.ld), 1, a.host.cols, a.host.ld, p.modes & 2 ? &w : nullptr);
+    product alone(*p.m, &w, p.modes, p.out_ld);
+    on_the_card({&alone}, one, pl_cuda_matmul_few);
+    cr_assert_arr_eq(alone.got.data(), p.got.data() + row * p.out_ld, p.out_ld * sizeof(float),
+                     "type %d, modes %d, row %d", p.m->host.type, p.modes, row);
+}
+
+/* Turing has no products of bf16. */
+Test(matmul_many, before_ampere_plain_types_have_the_bits_of_few_rows)
+{
+    const int n = 45;
+    const int64_t rows = 70, cols = 352;
+    const widths w(32, rows, cols, n);
+    for (int modes = 0; modes < 4; modes++) {
+        card_insert(CARD_ANY, static_cast<uint64_t>(modes));
+        card_set_capability(7, 5);
+        const activations a(make_rows(n, cols, 21), n, cols, cols, modes & 2 ? &w : nullptr);
+        const matrix f32(PL_F32, rows, cols, 22), q8_0(PL_Q8_0, rows, cols, 23), bf16(PL_BF16, rows, cols, 24),
+            f16(PL_F16, rows, cols, 25), other(PL_F32, 33, cols, 26);
+        product products[] = {{f32, &w, modes, rows + 1},
+                              {q8_0, &w, modes, rows},
+                              {bf16, &w, modes, rows},
+                              {f16, &w, modes, rows + 2},
+                              {other, &w, modes & 2, 33}};
+        const unsigned long long before = card_launches();
+        on_the_card({products, products + 1, products + 2, products + 3, products + 4}, a);
+        cr_assert_eq(card_launches() - before, 4 * 3 + 1);
+        for (product &p : products)
+            for (int row = 0; row < n && !p.m->host.packed; row += 4)
+                expect_bits_of_few(p, a, row);
+        on_cpu(&products[1], a);
+        expect_right(products[1], a);
     }
 }
 

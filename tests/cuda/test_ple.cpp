@@ -1,4 +1,4 @@
-/* The block of per-layer inputs: the bits of the single ops one after the other, in two launches. */
+/* The block of per-layer inputs: the bits of the single ops one after the other, in one launch or two. */
 extern "C" {
 #include "host/base/cpu.h"
 #include "host/base/threads.h"
@@ -78,8 +78,23 @@ struct given {
     }
 };
 
-/* out, with a row behind the last one that stays as it was. */
-static floats run(const given &g, bool fused)
+/* What waits for the gate counts on. */
+struct a_barrier : on_card<unsigned> {
+    a_barrier() : on_card(std::vector<unsigned>(PL_CUDA_BARRIER_BYTES / sizeof(unsigned), 0))
+    {
+    }
+};
+
+/* What the fused op should take. */
+static unsigned launches_of(const shape &s, const given &g)
+{
+    if (!g.proj.w.packed || s.p > 512 || s.ple_ld % 4 != 0)
+        return 3u + g.proj.w.packed;
+    return g.gate.w.packed && s.n <= 4 ? 1 : 2;
+}
+
+/* out, with a row behind the last one that stays as it was. barrier: of the fused op; NULL: single ops. */
+static floats run(const given &g, const a_barrier *barrier)
 {
     const shape &s = g.s;
     a_stream stream;
@@ -92,13 +107,12 @@ static floats run(const given &g, bool fused)
     expect_done(pl_cuda_quantize(stream, &x.act, s.n));
     const float *of_layer = ple.p + s.p;
     int64_t ld = layers * s.p + s.ple_ld;
-    if (fused) {
+    if (barrier) {
         pl_ple_block block = {&g.gate.w, &g.proj.w, &x.act, gate_out.p, &mid.act, of_layer, ld, out.p, s.p};
         unsigned long long before = card_launches();
-        expect_done(pl_cuda_fused_ple(stream, &block, &rows));
+        expect_done(pl_cuda_fused_ple(stream, &block, &rows, barrier->p));
         expect_done(cudaStreamSynchronize(stream));
-        bool two = g.proj.w.packed && s.p <= 512 && s.ple_ld % 4 == 0;
-        cr_assert_eq(card_launches() - before, two ? 2 : 3u + g.proj.w.packed);
+        cr_assert_eq(card_launches() - before, launches_of(s, g));
         return out.get();
     }
     pl_matmul gate = {&g.gate.w, &x.act, gate_out.p, s.p, s.n, nullptr, nullptr};
@@ -113,13 +127,18 @@ static floats run(const given &g, bool fused)
     return out.get();
 }
 
-static void check(const given &g)
+static void expect_same(const given &g, const floats &got, const floats &want)
 {
-    floats want = run(g, false), got = run(g, true);
     for (size_t i = 0; i < want.size(); i++)
         cr_assert(memcmp(&got[i], &want[i], sizeof got[i]) == 0,
                   "types %d and %d, hidden %lld, %d rows of %d: [%zu] is %.9g, expected %.9g", (int)g.s.gate,
                   (int)g.s.proj, (long long)g.s.hidden, g.s.n, g.s.p, i, (double)got[i], (double)want[i]);
+}
+
+static void check(const given &g)
+{
+    a_barrier barrier;
+    expect_same(g, run(g, &barrier), run(g, nullptr));
 }
 
 static const pl_dtype block_types[] = {PL_Q4_0, PL_Q4_1, PL_Q5_0, PL_Q5_1,   PL_Q8_0,   PL_Q2_K,  PL_Q3_K,
@@ -148,6 +167,64 @@ Test(ple, shapes_of_the_models)
     for (int h = 0; h < 3; h++) {
         card_insert(CARD_ANY, (uint64_t)(h + 5));
         check(given({PL_Q4_0, PL_Q4_0, hidden[h], 256, 1 + h, 0}, (uint32_t)(h + 1)));
+    }
+}
+
+/* One barrier for launches of other numbers of rows and of blocks. */
+Test(ple, one_launch_after_the_other)
+{
+    static const int rows[] = {1, 4, 6, 2, 1, 3, 16, 4};
+    for (int mode = 0; mode < CARD_MODES; mode++) {
+        card_insert((card_mode)mode, (uint64_t)mode * 3);
+        a_barrier barrier;
+        for (int i = 0; i < 8; i++) {
+            given g({PL_Q4_0, PL_Q8_0, i % 3 ? 320 : 32, i % 2 ? 256 : 64, rows[i], 0}, (uint32_t)(i + 1));
+            expect_same(g, run(g, &barrier), run(g, nullptr));
+        }
+    }
+}
+
+/* Two launches as a graph, over and over with other x. */
+Test(ple, replays)
+{
+    for (int mode = 0; mode < CARD_MODES; mode++) {
+        card_insert((card_mode)mode, (uint64_t)mode + 20);
+        given g({PL_Q4_0, PL_Q4_0, 256, 256, 3, 0}, 1);
+        const shape &s = g.s;
+        a_stream stream;
+        a_barrier barrier;
+        activations x(g.x, s.hidden), mid(floats((size_t)(room * s.p), NAN), s.p);
+        on_card<float> gate_out((size_t)(room * s.p)), ple(g.ple), one(s.hidden), all(3 * s.hidden);
+        on_card<int32_t> slot(g.slot);
+        pl_ple_block block = {&g.gate.w,   &g.proj.w,    &x.act, gate_out.p, &mid.act,
+                              ple.p + s.p, layers * s.p, one.p,  s.p};
+        pl_rows first = {1, slot.p, nullptr, nullptr}, rows = {3, slot.p, nullptr, nullptr};
+        cudaGraph_t graph;
+        cudaGraphExec_t step;
+        expect_done(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        x.act.rows = 1;
+        expect_done(pl_cuda_quantize(stream, &x.act, 1));
+        expect_done(pl_cuda_fused_ple(stream, &block, &first, barrier.p));
+        x.act.rows = 3;
+        block.out = all.p;
+        expect_done(pl_cuda_quantize(stream, &x.act, 3));
+        expect_done(pl_cuda_fused_ple(stream, &block, &rows, barrier.p));
+        expect_done(cudaStreamEndCapture(stream, &graph));
+        expect_done(cudaGraphInstantiate(&step, graph, 0));
+        for (uint32_t turn = 0; turn < 5; turn++) {
+            g.x = numbers((size_t)(s.n * s.hidden), turn + 100);
+            floats want = run(g, nullptr), nothing(gate_out.n, NAN);
+            want.resize((size_t)(3 * s.hidden));
+            expect_done(cudaMemcpy(x.x.p, g.x.data(), g.x.size() * sizeof(float), cudaMemcpyHostToDevice));
+            expect_done(cudaMemcpy(gate_out.p, nothing.data(), gate_out.n * sizeof(float), cudaMemcpyHostToDevice));
+            expect_done(cudaGraphLaunch(step, stream));
+            expect_done(cudaStreamSynchronize(stream));
+            expect_same(g, all.get(), want);
+            want.resize((size_t)s.hidden);
+            expect_same(g, one.get(), want);
+        }
+        expect_done(cudaGraphExecDestroy(step));
+        expect_done(cudaGraphDestroy(graph));
     }
 }
 
@@ -188,7 +265,8 @@ Test(ple, other_cases)
     matrix m(PL_F32, 32, 32, 1);
     block.gate = block.proj = &m.w;
     pl_rows none = {};
+    a_barrier barrier;
     unsigned long long before = card_launches();
-    expect_done(pl_cuda_fused_ple(stream, &block, &none));
+    expect_done(pl_cuda_fused_ple(stream, &block, &none, barrier.p));
     cr_assert_eq(card_launches(), before);
 }

@@ -381,7 +381,7 @@ if ! "$pleiad" inspect --list-devices --json | grep -q '"name"'; then
     grep -q '^on the CPU: .' "$work/err" || fail 'why there is no card'
     expect 1 'backend cuda: .' "${greedy[@]}" --backend cuda -p x
     expect 1 'backend cuda: .' bench -m "$model" -p 8 -n 0 --backend cuda
-    for command in "eval" "imatrix -o $work/no" "sensitivity -o $work/no"; do
+    for command in "eval" "imatrix -o $work/no"; do
         expect 1 'backend cuda: .' $command -m "$model" -f "$work/question" -c 4 --backend cuda
     done
     [ ! -e "$work/no" ] || fail 'a file where nothing was computed'

@@ -19,10 +19,6 @@ static const machine machines[] = {
     {.file = "workstation-2x16-smt.xml",
      .synthetic = "pack:2 [numa(memory=137438953472)] l3:1(size=67108864) l2:16(size=2097152) l1d:1(size=49152) "
                   "core:1 pu:2(indexes=2*32:1*2)"},
-    /* Lacks the card, which hwloc cannot make up. */
-    {.file = "workstation-2x4-card.xml",
-     .synthetic = "pack:2 [numa(memory=34359738368)] l3:1(size=33554432) l2:4(size=1048576) l1d:1(size=32768) core:1 "
-                  "pu:2(indexes=2*8:1*2)"},
     /* Eight fast cores with two threads each, then eight sparing ones with one. */
     {.file = "hybrid-8p8e.xml",
      .synthetic = "pack:1 [numa(memory=34359738368)] l3:1(size=31457280) l2:16(size=1310720) l1d:1(size=49152) core:1 "

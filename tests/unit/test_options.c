@@ -170,11 +170,7 @@ Test(options, cards)
     cr_assert_str_eq(o.trace, "t.json");
     pl_options_free(&o);
 
-    static const char *const computing[] = {"run -m x",
-                                            "bench -m x",
-                                            "eval -m x -f t",
-                                            "imatrix -m x -f t -o o",
-                                            "sensitivity -m x -f t -o o",
+    static const char *const computing[] = {"run -m x", "bench -m x", "eval -m x -f t", "imatrix -m x -f t -o o",
                                             "debug logits -m x --ids i --out o"};
     for (size_t i = 0; i < sizeof computing / sizeof *computing; i++) {
         char line[128];

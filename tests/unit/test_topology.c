@@ -6,10 +6,12 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "host/base/topology.h"
+#include "tests/unit/scratch.h"
 
 #define MAX_CPUS 128
 
@@ -172,19 +174,23 @@ Test(topology, pools)
 
 Test(topology, processors_near_a_card)
 {
-    static const int second_socket[] = {4, 5, 6, 7, 12, 13, 14, 15};
-    static const char xml[] = PL_TEST_DATA "/topology/workstation-2x4-card.xml";
+    static const int second_socket[] = {4, 5, 6, 7, 36, 37};
     int cpus[MAX_CPUS];
-    cr_assert_eq(pl_topology_near(xml, "0000:81:00.0", MAX_CPUS, cpus), 8);
+    scratch s;
+    scratch_open(&s);
+    for (const char *part = "bus\0bus/pci\0bus/pci/devices\0bus/pci/devices/0000:8a:00.0\0"; *part;
+         part += strlen(part) + 1)
+        cr_assert_eq(mkdir(scratch_path(&s, part), 0700), 0);
+    scratch_text(&s, "bus/pci/devices/0000:8a:00.0/local_cpus", "00000030,000000f0\n");
+    cr_assert_eq(pl_topology_near(s.dir, "0000:8A:00.0", MAX_CPUS, cpus), 6);
     cr_assert_eq(memcmp(cpus, second_socket, sizeof second_socket), 0);
-    cr_assert_eq(pl_topology_near(xml, "00000000:81:00.0", 3, cpus), 3);
-    cr_assert_eq(memcmp(cpus, second_socket, 3 * sizeof *cpus), 0);
-    cr_assert_eq(pl_topology_near(xml, "0000:82:00.0", MAX_CPUS, cpus), 0);
-    cr_assert_eq(pl_topology_near(xml, "card 1", MAX_CPUS, cpus), 0);
-    cr_assert_eq(pl_topology_near(xml, "", MAX_CPUS, cpus), 0);
-    cr_assert_eq(pl_topology_near(PL_TEST_DATA "/topology/vm-2.xml", "0000:81:00.0", MAX_CPUS, cpus), 0);
-    cr_assert_eq(pl_topology_near("/nonexistent/machine.xml", "0000:81:00.0", MAX_CPUS, cpus), 0);
-    cr_assert_eq(pl_topology_near(NULL, "ffff:ff:1f.7", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(s.dir, "0000:8a:00.0", 3, cpus), 3);
+    cr_assert_eq(pl_topology_near(s.dir, "0000:82:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(s.dir, "../0000:8a:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(s.dir, "", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near("/nonexistent", "0000:8a:00.0", MAX_CPUS, cpus), 0);
+    cr_assert_eq(pl_topology_near(PL_SYSFS, "ffff:ff:1f.7", MAX_CPUS, cpus), 0);
+    scratch_close(&s);
 }
 
 Test(topology, bad_files)
