@@ -18,8 +18,8 @@
 #define PL_DRAW_HISTORY 4096 /* a power of two */
 
 /* In place of a token: */
-#define PL_DRAW_NOT_FINITE -1 /* a logit is NaN or infinite */
-#define PL_DRAW_ALL_BANNED -2 /* bias and mask leave none */
+#define PL_DRAW_NOT_FINITE (-1) /* a logit is NaN or infinite */
+#define PL_DRAW_ALL_BANNED (-2) /* bias and mask leave none */
 
 /* One sequence's sampler, in the ops' memory. The host writes it when an answer begins (pl_card_draw_start), from then
  * on it is the op's; only `mask` may be changed, between draws. About 24 KiB, the same for all. */

@@ -84,8 +84,8 @@ typedef struct expected {
 
 Test(placement, cards_that_people_have)
 {
-    static const pl_placement_wish one = {.sessions = 1};
-    static const expected table[] = {
+    const pl_placement_wish one = {.sessions = 1};
+    const expected table[] = {
         {false, 2, 16, one, PL_BACKEND_CPU, PL_PLE_AUTO, 32768, 512},
         {false, 3, 16, one, PL_BACKEND_CUDA, PL_PLE_PINNED, 32768, 512},
         {false, 3, 4, one, PL_BACKEND_CUDA, PL_PLE_PINNED, 32768, 512},
