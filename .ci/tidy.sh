@@ -8,4 +8,4 @@ build=${1:-build/clang}
 grep -oE '"file": "[^"]+\.c"' "$build/compile_commands.json" | cut -d'"' -f4 | sort -u |
     xargs -P "$(nproc)" -n 1 clang-tidy --quiet -p "$build" 2>&1 |
     grep -vE '^[0-9]+ warnings? (generated|treated as errors)|^Suppressed |^Use -header-filter|^$'
-exit "${PIPESTATUS[1]}"
+exit "${PIPESTATUS[3]}"

@@ -80,7 +80,7 @@ int main(int argc, char **argv)
     const char *only = argc > 1 ? argv[1] : "", *isa = argc > 2 ? argv[2] : "", *last = "";
     pl_error err;
     bench b = {.x = malloc(VALUES * sizeof(float)), .weight = malloc(VALUES * sizeof(float))};
-    b.blocks = malloc(VALUES * sizeof(float));
+    b.blocks = malloc((size_t)VALUES * 4); /* as large as the values, the largest form */
     int failed = !b.x || !b.weight || !b.blocks;
     if (failed)
         fprintf(stderr, "bench_encode: out of memory\n");

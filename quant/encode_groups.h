@@ -252,7 +252,8 @@ PL_INLINE unsigned char *groups_put(unsigned char *dst, const pl_lanesi *v, int 
 }
 
 /* What one call encodes: as many blocks as PL_WIDTH groups make up, at least one. */
-#define PL_SLAB_MAX (PL_GROUP_MAX * (PL_WIDTH < 8 ? 8 : PL_WIDTH))
+#define PL_SLAB_GROUPS_MAX (PL_WIDTH + (PL_WIDTH < 8) * (8 - PL_WIDTH)) /* at least 8 */
+#define PL_SLAB_MAX (PL_GROUP_MAX * PL_SLAB_GROUPS_MAX)
 
 /* src and weight hold a slab, of which the first n blocks are wanted. */
 typedef void (*pl_slab_fn)(const float *src, const float *weight, unsigned char *dst, int n);

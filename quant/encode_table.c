@@ -47,7 +47,7 @@ PL_INLINE void iq4_nl(pl_form f, const float *src, const float *weight, unsigned
 
 /* ---- IQ4_XS -------------------------------------------------------------------------------------------------- */
 
-#define XS_GROUPS (PL_WIDTH < 8 ? 8 : PL_WIDTH)
+#define XS_GROUPS PL_SLAB_GROUPS_MAX
 #define XS_PARTS (XS_GROUPS / PL_WIDTH)
 #define XS_BLOCKS (XS_GROUPS / 8)
 

@@ -36,7 +36,7 @@ static pl_status take(reader *r, size_t n, const char *what, const unsigned char
 
 static pl_status take_i32(reader *r, const char *what, int32_t low, int32_t high, int32_t *out)
 {
-    const unsigned char *p = NULL;
+    const unsigned char *p = r->data;
     int32_t value = 0;
     PL_TRY(take(r, sizeof value, what, &p));
     memcpy(&value, p, sizeof value);
