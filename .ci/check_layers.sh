@@ -14,9 +14,11 @@ host/cpu/:              host/include/pleiad.h host/base/ quant/ host/ops/ host/c
 cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/pack.h host/cpu/panel.h cuda/
 cuda/kd.cuh:            tests/cuda/emu.hpp
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
-host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/
+host/grammar/:          host/include/pleiad.h host/base/ host/text/ host/grammar/
+host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/
+host/serve/:            host/include/pleiad.h host/base/ host/serve/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
-host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/model/ host/engine/ host/convert/ host/measure/
+host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/ host/convert/ host/measure/
 tools/:                 host/include/pleiad.h host/base/ tools/
 tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
 tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
@@ -28,6 +30,8 @@ tools/cmd_sensitivity:  host/include/pleiad.h host/base/ tools/ host/measure/ ho
 tools/cmd_quantize:     host/include/pleiad.h host/base/ quant/ tools/ host/model/ host/convert/ host/engine/memory.h
 tools/quantize_:        host/include/pleiad.h host/base/ quant/ tools/ host/model/ host/convert/
 tools/cmd_slice:        host/include/pleiad.h host/base/ tools/ host/model/ host/convert/
+tools/cmd_serve:        host/include/pleiad.h host/base/ tools/ host/serve/
+tools/serve_:           host/include/pleiad.h host/base/ tools/ host/serve/
 tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
 tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
 '
@@ -36,7 +40,7 @@ tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host
 libraries='
 cuda:       cuda/ tests/cuda/ bench/card_
 hwloc:      host/base/topology.c tests/topology/
-jansson:    host/base/json_in host/text/ host/model/ host/convert/ tests/
+jansson:    host/base/json_in host/text/ host/grammar/ host/model/ host/convert/ host/serve/ tests/
 xxhash:     host/base/ host/text/ host/model/
 histedit:   tools/
 editline:   tools/

@@ -44,17 +44,20 @@ static pl_status bench(const char *what, const char *logits_kind, const float *l
                        pl_error *err)
 {
     pl_sampler *sampler = NULL;
+    pl_candidates room;
     double s[RUNS];
+    PL_TRY(pl_candidates_init(&room, VOCAB, err));
     pl_status status = pl_sampler_create(&params, VOCAB, HISTORY, token_text, NULL, &sampler, err);
     for (int i = 0; i < HISTORY && status == PL_OK; i++)
         pl_sampler_accept(sampler, i * 7919 % 1000);
     for (int i = 0; i < RUNS && status == PL_OK; i++) {
         int32_t id;
         double start = pl_clock_seconds();
-        status = pl_sampler_sample(sampler, logits, &id, err);
+        status = pl_sampler_sample(sampler, &room, logits, NULL, &id, err);
         s[i] = pl_clock_seconds() - start;
     }
     pl_sampler_free(sampler);
+    pl_candidates_free(&room);
     if (status == PL_OK)
         printf("%s,%s,%.0f,us\n", what, logits_kind, 1e6 * pl_median(s, RUNS));
     return status;

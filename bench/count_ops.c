@@ -418,6 +418,7 @@ pl_status pl_count_backend(pl_counts *counts, bool fused, pl_backend **out, pl_e
         .shared_take = memory_take,
         .shared_give = memory_give,
         .upload = copy,
+        .copy = copy,
         .download = copy,
         .fetch = fetch,
         .mark = mark,

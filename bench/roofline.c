@@ -121,7 +121,8 @@ static pl_status open_engine(counted_engine *e, const request *r, pl_counts *cou
     pl_ple_params ple = {.placement = PL_PLE_PINNED, .max_rows = r->rows};
     PL_TRY(pl_ple_open(e->checkpoint, e->backend, &ple, &e->ple, err));
     e->ple_rows = pl_ple_view(e->ple);
-    PL_TRY(pl_kv_create(config, e->backend, sequences, r->at + 1, r->rows, &e->kv, err));
+    pl_kv_size kv = {.sequences = sequences, .context = r->at + 1, .batch_rows = r->rows};
+    PL_TRY(pl_kv_create(config, e->backend, &kv, &e->kv, err));
     PL_TRY(pl_draws_create(e->backend, sequences, &e->draws, err));
     PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, r->rows, &e->step, err));
     return pl_step_result_create(e->step, &e->result, err);

@@ -207,6 +207,7 @@ pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads
         .shared_take = shared_take,
         .shared_give = shared_give,
         .upload = pl_queue_upload,
+        .copy = pl_queue_copy,
         .download = pl_queue_download,
         .fetch = pl_queue_fetch,
         .mark = pl_queue_mark,

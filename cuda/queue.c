@@ -122,6 +122,13 @@ void pl_queue_upload(pl_stream *s, void *dst, const void *src, size_t bytes)
     }
 }
 
+void pl_queue_copy(pl_stream *s, void *dst, const void *src, size_t bytes)
+{
+    assert(!s->capturing);
+    if (bytes && pl_card_ready(s->card))
+        pl_card_note(s->card, cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, s->queue), "copy on the card");
+}
+
 /* ---- from the card ---- */
 
 void pl_queue_download(pl_stream *s, void *dst, const void *src, size_t bytes)

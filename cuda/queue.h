@@ -70,6 +70,7 @@ void pl_queue_send(pl_stream *s, void *dst, const void *room, size_t bytes);
 
 /* As in pl_backend. */
 void pl_queue_upload(pl_stream *s, void *dst, const void *src, size_t bytes);
+void pl_queue_copy(pl_stream *s, void *dst, const void *src, size_t bytes);
 void pl_queue_download(pl_stream *s, void *dst, const void *src, size_t bytes);
 pl_status pl_queue_fetch(pl_stream *s, const void *src, size_t bytes, const void **out, pl_error *err);
 uint64_t pl_queue_mark(pl_stream *s);

@@ -209,8 +209,9 @@ static void plan_memory(pl_inspect_facts *f, const pl_options *options)
     f->context = options->n_context ? options->n_context : most;
     int rows = f->context < PL_DEFAULT_BATCH_ROWS ? f->context : PL_DEFAULT_BATCH_ROWS;
     pl_memory_plan_compute(f->checkpoint, f->context, rows, &f->plan);
+    pl_kv_size size = {.sequences = 1, .context = f->context, .batch_rows = rows};
     for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++)
-        pl_card_memory_compute(config, &f->plan, ple, 1, f->context, rows, &f->on_card[ple]);
+        pl_card_memory_compute(config, &f->plan, ple, &size, &f->on_card[ple]);
     pl_inspect_find_cards(options->card_memory, &f->cards);
     pl_inspect_fit_cards(config, &f->plan, options->n_context, &f->cards);
 }

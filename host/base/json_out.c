@@ -176,6 +176,29 @@ static void put_value(pl_json *json, const char *text)
     put_text(json, text);
 }
 
+void pl_json_raw(pl_json *json, const char *text, size_t n)
+{
+    separate(json);
+    put(json, text, n);
+}
+
+void pl_json_base64(pl_json *json, const void *bytes, size_t n)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    const unsigned char *in = bytes;
+    separate(json);
+    put(json, "\"", 1);
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t bits = (uint32_t)in[i] << 16;
+        bits |= i + 1 < n ? (uint32_t)in[i + 1] << 8 : 0;
+        bits |= i + 2 < n ? in[i + 2] : 0;
+        const char four[] = {letters[bits >> 18], letters[bits >> 12 & 63], i + 1 < n ? letters[bits >> 6 & 63] : '=',
+                             i + 2 < n ? letters[bits & 63] : '='};
+        put(json, four, sizeof four);
+    }
+    put(json, "\"", 1);
+}
+
 void pl_json_int(pl_json *json, int64_t value)
 {
     char text[24];

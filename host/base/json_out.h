@@ -44,6 +44,8 @@ void pl_json_double(pl_json *json, double value); /* the shortest text that read
 void pl_json_float(pl_json *json, float value);   /* the same, read back as a float */
 void pl_json_bool(pl_json *json, bool value);
 void pl_json_null(pl_json *json);
+void pl_json_raw(pl_json *json, const char *text, size_t n);     /* a value that is JSON already */
+void pl_json_base64(pl_json *json, const void *bytes, size_t n); /* a string: RFC 4648's, with its padding */
 
 /* A key and its value, or the beginning of that. */
 void pl_json_key_object(pl_json *json, const char *key);

@@ -17,6 +17,7 @@ const char *pl_status_name(pl_status status)
     case PL_ERR_CANCELLED: return "cancelled";
     case PL_ERR_NUMERIC: return "numeric error";
     case PL_ERR_DEVICE: return "device error";
+    case PL_ERR_BUSY: return "busy";
     }
     return "unknown status";
 }

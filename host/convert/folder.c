@@ -23,7 +23,7 @@ pl_status pl_folder_json(const char *folder, const char *name, json_t **out, pl_
     if (access(path, F_OK) != 0)
         return PL_OK;
     PL_TRY(pl_mapfile_open(path, &file, err));
-    pl_status status = pl_field_parse((const char *)file.data, file.size, path, out, err);
+    pl_status status = pl_member_parse((const char *)file.data, file.size, path, out, err);
     pl_mapfile_close(&file);
     return status;
 }

@@ -64,7 +64,7 @@ static pl_status read_value(const json_t *list, int i, const char *label, const 
         return PL_OK;
     if (!json_is_number(value))
         return pl_fail(err, PL_ERR_FORMAT, "%s: roles.%s[%d] is %s, expected a number or null", where, label, i,
-                       pl_field_kind(value));
+                       pl_member_kind(value));
     *out = json_number_value(value);
     if (!(*out >= 0 && *out <= 1e30))
         return pl_fail(err, PL_ERR_FORMAT, "%s: roles.%s[%d] is %g, expected 0 to 1e30", where, label, i, *out);
@@ -74,7 +74,7 @@ static pl_status read_value(const json_t *list, int i, const char *label, const 
 static pl_status read_role(const json_t *roles, pl_role role, const char *where, pl_sensitivity *out, pl_error *err)
 {
     const char *label = pl_weight_table[role].label;
-    const json_t *list = pl_field_get(roles, label);
+    const json_t *list = pl_member_get(roles, label);
     int n = pl_sensitivity_values(role);
     for (int i = 0; i < PL_THIRDS; i++)
         out->value[role][i] = NAN;
@@ -110,7 +110,7 @@ static pl_status check_labels(json_t *roles, const char *where, pl_error *err)
 static pl_status read_name(const json_t *root, const char *key, const char *where, char *out, pl_error *err)
 {
     const char *text = "";
-    PL_TRY(pl_field_text(root, key, where, &text, err));
+    PL_TRY(pl_member_text(root, key, where, &text, err));
     snprintf(out, PL_SENSITIVITY_NAME_BYTES, "%s", text);
     return PL_OK;
 }
@@ -132,7 +132,7 @@ pl_status pl_sensitivity_parse(const char *json, size_t n, const char *where, pl
 {
     pl_sensitivity made = {.model = ""};
     json_t *root = NULL;
-    PL_TRY(pl_field_parse(json, n, where, &root, err));
+    PL_TRY(pl_member_parse(json, n, where, &root, err));
     pl_status status = read_root(root, where, &made, err);
     json_decref(root);
     if (status == PL_OK)

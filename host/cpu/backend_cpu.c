@@ -188,6 +188,7 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
         .shared_take = cpu_memory_take,
         .shared_give = cpu_memory_give,
         .upload = cpu_copy,
+        .copy = cpu_copy,
         .download = cpu_copy,
         .fetch = cpu_fetch,
         .mark = cpu_mark,

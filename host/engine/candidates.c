@@ -130,6 +130,15 @@ static void keep(pl_candidates *c, size_t n)
     c->n = out;
 }
 
+void pl_candidates_mask(pl_candidates *c, const uint32_t *mask)
+{
+    size_t last = c->n - 1;
+    for (size_t i = 0; i <= last / 32; i++)
+        c->kept[i / 2] |= (uint64_t)mask[i] << i % 2 * 32;
+    c->kept[last / 64] &= ~(uint64_t)0 >> (63 - last % 64);
+    keep(c, 0);
+}
+
 /* Keys, by logit, of the candidates with value[i] >= low. */
 static size_t collect(pl_candidates *c, const float *value, float low)
 {

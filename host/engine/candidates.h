@@ -35,6 +35,9 @@ void pl_candidates_start(pl_candidates *c, const float *logits);
 /* The logits, to be changed in place. */
 float *pl_candidates_write(pl_candidates *c);
 
+/* Keeps the tokens whose bit in mask is set (bit id % 32 of word id / 32). Before any step that drops some. */
+void pl_candidates_mask(pl_candidates *c, const uint32_t *mask);
+
 /* Keeps the k best; k >= 1. */
 void pl_candidates_top_k(pl_candidates *c, size_t k);
 

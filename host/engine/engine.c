@@ -26,6 +26,8 @@ static pl_status check_params(const pl_config *config, const pl_engine_params *p
         return pl_fail(err, PL_ERR_ARGUMENT, "batch rows: %d, expected 0 to %d", params->batch_rows, MAX_BATCH_ROWS);
     if (params->sessions < 0 || params->sessions > MAX_SESSIONS)
         return pl_fail(err, PL_ERR_ARGUMENT, "sessions: %d, expected 0 to %d", params->sessions, MAX_SESSIONS);
+    if (params->kv_tokens < -1)
+        return pl_fail(err, PL_ERR_ARGUMENT, "K/V tokens: %lld, expected -1, 0 or more", (long long)params->kv_tokens);
     if (params->context < 0 || params->context > config->context)
         return pl_fail(err, PL_ERR_ARGUMENT, "context: %d, expected 0 to the model's %d", params->context,
                        config->context);
@@ -75,7 +77,8 @@ static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *e
                               .ple = params->ple,
                               .sessions = params->sessions,
                               .context = params->context,
-                              .batch_rows = params->batch_rows};
+                              .batch_rows = params->batch_rows,
+                              .kv_tokens = params->kv_tokens};
     PL_TRY(pl_placement_here(e->model->checkpoint, &wish, &e->placement, err));
     e->timeline = params->timeline;
     e->context = e->placement.context;
@@ -91,7 +94,9 @@ static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *e
     PL_TRY(pl_net_load(e->model->checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
     PL_TRY(open_ple(e, err));
     int sessions = e->placement.sessions;
-    PL_TRY(pl_kv_create(e->config, e->backend, sessions, e->context, e->batch_rows, &e->kv, err));
+    pl_kv_size kv = {
+        .sequences = sessions, .context = e->context, .batch_rows = e->batch_rows, .tokens = e->placement.kv_tokens};
+    PL_TRY(pl_kv_create(e->config, e->backend, &kv, &e->kv, err));
     PL_TRY(pl_draws_create(e->backend, sessions, &e->draws, err));
     PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->batch_rows, &e->step, err));
     pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "load", begin);
@@ -145,6 +150,7 @@ pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params
     if (!e)
         return pl_fail_memory(err, sizeof *e, "engine");
     pthread_mutex_init(&e->lock, NULL);
+    pthread_mutex_init(&e->turn, NULL);
     e->model = model;
     e->config = pl_checkpoint_config(model->checkpoint);
     pl_status status = place_and_build(e, params ? params : &defaults, err);
@@ -162,6 +168,7 @@ void pl_engine_free(pl_engine *e)
     if (!e)
         return;
     tear_down(e);
+    pthread_mutex_destroy(&e->turn);
     pthread_mutex_destroy(&e->lock);
     free(e);
 }

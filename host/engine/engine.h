@@ -23,6 +23,20 @@ struct pl_engine {
     int context, batch_rows;
     double load_s;
     pthread_mutex_t lock; /* held for each step and whatever else touches kv and step */
+    pthread_mutex_t turn; /* held by the next to hold it */
 };
+
+/* Who waits for the lock has it next, however soon its last holder wants it again. */
+static inline void pl_engine_lock(pl_engine *e)
+{
+    pthread_mutex_lock(&e->turn);
+    pthread_mutex_lock(&e->lock);
+    pthread_mutex_unlock(&e->turn);
+}
+
+static inline void pl_engine_unlock(pl_engine *e)
+{
+    pthread_mutex_unlock(&e->lock);
+}
 
 #endif

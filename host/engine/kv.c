@@ -1,42 +1,50 @@
 #include "host/engine/kv.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
-/* The pages of one kind of layer. */
-typedef struct page_pool {
-    float *memory;
-    size_t bytes;
-    int64_t block;       /* floats of K (or V) of one layer in a page */
-    int64_t page_stride; /* floats of a page */
-    int32_t *free_pages; /* stack */
-    int32_t n_free;
+/* Entries of a sequence's row that the ops' table lacks. */
+typedef struct range {
+    int32_t from, to;
+} range;
+
+/* The pages of one kind of layer, and which of them the sequences hold. */
+typedef struct kind_memory {
+    pl_page_pool pool;
+    int64_t block;      /* floats of K (or V) of one layer in a page */
     int32_t *table;     /* [sequences][table_ld]; -1: no page */
-    int32_t *ops_table; /* the same in the backend's memory, as of the last upload */
-    size_t entries;
-    size_t changed_from, changed_to; /* entries that it lacks */
-} page_pool;
+    int32_t *ops_table; /* the same in the backend's memory, as of the last upload; what has no page is not looked at */
+    range *changed;     /* [sequences] */
+} kind_memory;
 
 typedef struct sequence {
-    bool open;
+    bool open, changed; /* changed: it is in the list */
     int32_t length;
     int32_t local_from; /* local pages before this position are gone */
+    int32_t marked;
 } sequence;
 
 struct pl_kv {
     pl_backend *backend;
-    page_pool global, local;
+    kind_memory of[PL_KV_KINDS];
     int layer_index[PL_MAX_LAYERS]; /* among the layers of its kind */
     bool layer_local[PL_MAX_LAYERS];
-    int n_sequences, context, batch_rows, window;
+    pl_kv_size size;
+    int window;
     int64_t table_ld;
     sequence *sequences;
+    int32_t *changed; /* sequences whose tables have */
+    int32_t n_changed;
+    pl_kv_keeper keeper;
 };
 
-static int layers_of_kind(const pl_config *c, bool local)
+/* ---- sizes ---- */
+
+static int layers_of_kind(const pl_config *c, pl_kv_kind kind)
 {
     int n = 0;
     for (int l = 0; l < c->n_kv_layers; l++)
-        n += c->local[l] == local;
+        n += c->local[l] == (kind == PL_KV_LOCAL);
     return n;
 }
 
@@ -57,44 +65,62 @@ static int64_t block_floats(const pl_config *c)
     return (int64_t)c->n_kv_heads * PL_KV_PAGE * c->head_dim;
 }
 
-static size_t page_bytes(const pl_config *c, bool local)
+static size_t page_bytes(const pl_config *c, pl_kv_kind kind)
 {
-    return (size_t)(block_floats(c) * 2 * layers_of_kind(c, local)) * sizeof(float);
+    return (size_t)(block_floats(c) * 2 * layers_of_kind(c, kind)) * sizeof(float);
+}
+
+static void count_pages(const pl_config *c, const pl_kv_size *size, int32_t pages[PL_KV_KINDS])
+{
+    int64_t one = pages_for(size->context), all = size->sequences * one;
+    int64_t windows = (int64_t)size->sequences * local_pages(c, size->context, size->batch_rows);
+    if (size->tokens > 0) {
+        int64_t budget = size->tokens / PL_KV_PAGE + (size->tokens % PL_KV_PAGE > 0);
+        budget = budget > one ? budget : one;
+        all = budget < all ? budget : all;
+        windows += all / 4;
+    }
+    pages[PL_KV_GLOBAL] = (int32_t)all;
+    pages[PL_KV_LOCAL] = (int32_t)(windows < all ? windows : all);
+}
+
+size_t pl_kv_bytes(const pl_config *config, const pl_kv_size *size)
+{
+    int32_t pages[PL_KV_KINDS];
+    count_pages(config, size, pages);
+    size_t table = (size_t)size->sequences * (size_t)pages_for(size->context) * sizeof(int32_t), bytes = 0;
+    for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
+        bytes += (size_t)pages[kind] * page_bytes(config, kind) + table;
+    return bytes;
 }
 
 size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows)
 {
-    return (size_t)pages_for(context) * page_bytes(config, false) +
-           (size_t)local_pages(config, context, batch_rows) * page_bytes(config, true);
+    return (size_t)pages_for(context) * page_bytes(config, PL_KV_GLOBAL) +
+           (size_t)local_pages(config, context, batch_rows) * page_bytes(config, PL_KV_LOCAL);
 }
 
 size_t pl_kv_token_bytes(const pl_config *config)
 {
-    return page_bytes(config, false) / PL_KV_PAGE;
+    return page_bytes(config, PL_KV_GLOBAL) / PL_KV_PAGE;
 }
 
-static pl_status create_pool(pl_kv *kv, page_pool *pool, const pl_config *config, bool local, int32_t pages,
-                             pl_error *err)
+/* ---- creation ---- */
+
+static pl_status create_kind(pl_kv *kv, const pl_config *config, pl_kv_kind kind, int32_t pages, pl_error *err)
 {
-    pool->block = block_floats(config);
-    pool->page_stride = pool->block * 2 * layers_of_kind(config, local);
-    pool->bytes = (size_t)pages * page_bytes(config, local);
-    size_t entries = (size_t)kv->n_sequences * (size_t)kv->table_ld;
-    pool->entries = pool->changed_to = entries;
-    pool->free_pages = calloc((size_t)pages, sizeof *pool->free_pages);
-    pool->table = calloc(entries, sizeof *pool->table);
-    pool->ops_table = kv->backend->memory_take(kv->backend, entries * sizeof *pool->table);
-    if (!pool->free_pages || !pool->table || !pool->ops_table)
-        return pl_backend_fail_memory(kv->backend, entries * sizeof *pool->table, "page tables", err);
+    kind_memory *m = &kv->of[kind];
+    size_t entries = (size_t)kv->size.sequences * (size_t)kv->table_ld;
+    m->block = block_floats(config);
+    PL_TRY(pl_page_pool_open(&m->pool, kv->backend, pages, page_bytes(config, kind), err));
+    m->table = malloc(entries * sizeof *m->table);
+    m->changed = calloc((size_t)kv->size.sequences, sizeof *m->changed);
+    if (!m->table || !m->changed)
+        return pl_fail_memory(err, entries * sizeof *m->table, "page tables");
     for (size_t i = 0; i < entries; i++)
-        pool->table[i] = -1;
-    for (int32_t p = 0; p < pages; p++)
-        pool->free_pages[p] = pages - 1 - p;
-    pool->n_free = pages;
-    if (pool->bytes == 0)
-        return PL_OK;
-    pool->memory = kv->backend->memory_take(kv->backend, pool->bytes);
-    return pool->memory ? PL_OK : pl_backend_fail_memory(kv->backend, pool->bytes, "K/V", err);
+        m->table[i] = -1;
+    m->ops_table = kv->backend->memory_take(kv->backend, entries * sizeof *m->table);
+    return m->ops_table ? PL_OK : pl_backend_fail_memory(kv->backend, entries * sizeof *m->table, "page tables", err);
 }
 
 static pl_status create(pl_kv *kv, const pl_config *config, pl_error *err)
@@ -104,26 +130,27 @@ static pl_status create(pl_kv *kv, const pl_config *config, pl_error *err)
         kv->layer_local[l] = config->local[l];
         kv->layer_index[l] = n[config->local[l]]++;
     }
-    kv->sequences = calloc((size_t)kv->n_sequences, sizeof *kv->sequences);
-    if (!kv->sequences)
-        return pl_fail_memory(err, (size_t)kv->n_sequences * sizeof *kv->sequences, "sequences");
-    PL_TRY(create_pool(kv, &kv->global, config, false, kv->n_sequences * pages_for(kv->context), err));
-    return create_pool(kv, &kv->local, config, true, kv->n_sequences * local_pages(config, kv->context, kv->batch_rows),
-                       err);
+    size_t sequences = (size_t)kv->size.sequences;
+    kv->sequences = calloc(sequences, sizeof *kv->sequences);
+    kv->changed = calloc(sequences, sizeof *kv->changed);
+    if (!kv->sequences || !kv->changed)
+        return pl_fail_memory(err, sequences * sizeof *kv->sequences, "sequences");
+    int32_t pages[PL_KV_KINDS];
+    count_pages(config, &kv->size, pages);
+    for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
+        PL_TRY(create_kind(kv, config, kind, pages[kind], err));
+    return PL_OK;
 }
 
-pl_status pl_kv_create(const pl_config *config, pl_backend *backend, int sequences, int context, int batch_rows,
-                       pl_kv **out, pl_error *err)
+pl_status pl_kv_create(const pl_config *config, pl_backend *backend, const pl_kv_size *size, pl_kv **out, pl_error *err)
 {
     pl_kv *kv = calloc(1, sizeof *kv);
     if (!kv)
         return pl_fail_memory(err, sizeof *kv, "K/V");
     kv->backend = backend;
-    kv->n_sequences = sequences;
-    kv->context = context;
-    kv->batch_rows = batch_rows;
+    kv->size = *size;
     kv->window = config->window;
-    kv->table_ld = pages_for(context);
+    kv->table_ld = pages_for(size->context);
     pl_status status = create(kv, config, err);
     if (status != PL_OK) {
         pl_kv_free(kv);
@@ -133,55 +160,101 @@ pl_status pl_kv_create(const pl_config *config, pl_backend *backend, int sequenc
     return PL_OK;
 }
 
-static void free_pool(pl_kv *kv, page_pool *pool)
-{
-    kv->backend->memory_give(kv->backend, pool->memory, pool->bytes);
-    kv->backend->memory_give(kv->backend, pool->ops_table, pool->entries * sizeof *pool->ops_table);
-    free(pool->free_pages);
-    free(pool->table);
-}
-
 void pl_kv_free(pl_kv *kv)
 {
     if (!kv)
         return;
-    free_pool(kv, &kv->global);
-    free_pool(kv, &kv->local);
+    size_t entries = (size_t)kv->size.sequences * (size_t)kv->table_ld;
+    for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++) {
+        kind_memory *m = &kv->of[kind];
+        kv->backend->memory_give(kv->backend, m->ops_table, entries * sizeof *m->ops_table);
+        pl_page_pool_close(&m->pool);
+        free(m->table);
+        free(m->changed);
+    }
     free(kv->sequences);
+    free(kv->changed);
     free(kv);
 }
 
+/* ---- page tables ---- */
+
+static int32_t *entry_of(const pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t index)
+{
+    return &kv->of[kind].table[sequence_id * kv->table_ld + index];
+}
+
+static void note_change(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t index)
+{
+    range *r = &kv->of[kind].changed[sequence_id];
+    if (r->from == r->to)
+        *r = (range){index, index + 1};
+    r->from = index < r->from ? index : r->from;
+    r->to = index >= r->to ? index + 1 : r->to;
+    if (!kv->sequences[sequence_id].changed)
+        kv->changed[kv->n_changed++] = sequence_id;
+    kv->sequences[sequence_id].changed = true;
+}
+
+static void set_page(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t index, int32_t page)
+{
+    *entry_of(kv, sequence_id, kind, index) = page;
+    note_change(kv, sequence_id, kind, index);
+}
+
+static void drop_page(pl_kv *kv, pl_kv_kind kind, int32_t page)
+{
+    if (pl_page_drop(&kv->of[kind].pool, page))
+        kv->keeper.left(kv->keeper.user, kind, page);
+}
+
+/* Gives back the pages [from, to). The ops need not be told: no row looks there. */
+static void drop_pages(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t from, int32_t to)
+{
+    for (int32_t i = from; i < to; i++) {
+        int32_t *entry = entry_of(kv, sequence_id, kind, i), page = *entry;
+        *entry = -1;
+        if (page >= 0)
+            drop_page(kv, kind, page);
+    }
+}
+
+void pl_kv_upload(pl_kv *kv)
+{
+    for (int32_t i = 0; i < kv->n_changed; i++) {
+        int32_t id = kv->changed[i];
+        kv->sequences[id].changed = false;
+        for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++) {
+            kind_memory *m = &kv->of[kind];
+            range r = m->changed[id];
+            int64_t at = id * kv->table_ld + r.from;
+            if (r.to > r.from)
+                kv->backend->upload(kv->backend->stream, m->ops_table + at, m->table + at,
+                                    (size_t)(r.to - r.from) * sizeof *m->table);
+            m->changed[id] = (range){0, 0};
+        }
+    }
+    kv->n_changed = 0;
+}
+
+pl_kv_layer pl_kv_view(const pl_kv *kv, int layer)
+{
+    const kind_memory *m = &kv->of[kv->layer_local[layer] ? PL_KV_LOCAL : PL_KV_GLOBAL];
+    float *k = (float *)(void *)m->pool.memory + kv->layer_index[layer] * 2 * m->block;
+    return (pl_kv_layer){k, k + m->block, (int64_t)(m->pool.page_bytes / sizeof *k), m->ops_table, kv->table_ld};
+}
+
+/* ---- sequences ---- */
+
 pl_status pl_kv_open(pl_kv *kv, int32_t *sequence_out, pl_error *err)
 {
-    for (int32_t i = 0; i < kv->n_sequences; i++)
+    for (int32_t i = 0; i < kv->size.sequences; i++)
         if (!kv->sequences[i].open) {
-            kv->sequences[i] = (sequence){.open = true};
+            kv->sequences[i].open = true;
             *sequence_out = i;
             return PL_OK;
         }
-    return pl_fail(err, PL_ERR_UNSUPPORTED, "this engine holds at most %d sessions at once", kv->n_sequences);
-}
-
-static void set_page(page_pool *pool, size_t entry, int32_t page)
-{
-    pool->table[entry] = page;
-    if (pool->changed_from == pool->changed_to)
-        pool->changed_from = pool->changed_to = entry;
-    if (entry < pool->changed_from)
-        pool->changed_from = entry;
-    if (entry >= pool->changed_to)
-        pool->changed_to = entry + 1;
-}
-
-/* Gives back the pages [from, to) of the table. */
-static void release_pages(const pl_kv *kv, page_pool *pool, int32_t sequence_id, int32_t from, int32_t to)
-{
-    size_t row = (size_t)sequence_id * (size_t)kv->table_ld;
-    for (size_t p = row + (size_t)from; p < row + (size_t)to; p++)
-        if (pool->table[p] >= 0) {
-            pool->free_pages[pool->n_free++] = pool->table[p];
-            set_page(pool, p, -1);
-        }
+    return pl_fail(err, PL_ERR_UNSUPPORTED, "this engine holds at most %d sessions at once", kv->size.sequences);
 }
 
 void pl_kv_close(pl_kv *kv, int32_t sequence_id)
@@ -195,28 +268,112 @@ int32_t pl_kv_length(const pl_kv *kv, int32_t sequence_id)
     return kv->sequences[sequence_id].length;
 }
 
-/* Takes pages so that positions [from, to) have one each. */
-static void take_pages(const pl_kv *kv, page_pool *pool, int32_t sequence_id, int32_t from, int32_t to)
+/* The first local page that a sequence still needs when it grows. */
+static int32_t first_local(const pl_kv *kv, const sequence *s)
 {
-    size_t row = (size_t)sequence_id * (size_t)kv->table_ld;
-    for (size_t p = row + (size_t)(from / PL_KV_PAGE); p < row + (size_t)pages_for(to); p++)
-        if (pool->table[p] < 0)
-            set_page(pool, p, pool->free_pages[--pool->n_free]);
+    int32_t from = s->length + 1 - kv->window - PL_KV_SLACK;
+    return (from > s->local_from ? from : s->local_from) / PL_KV_PAGE;
+}
+
+/* The page that a sequence is in the middle of, where others hold it too; -1: none. */
+static int32_t begun_shared(const pl_kv *kv, int32_t sequence_id, pl_kv_kind kind)
+{
+    int32_t length = kv->sequences[sequence_id].length;
+    if (length % PL_KV_PAGE == 0)
+        return -1;
+    int32_t page = *entry_of(kv, sequence_id, kind, length / PL_KV_PAGE);
+    return pl_page_shared(&kv->of[kind].pool, page) ? page : -1;
+}
+
+/* Free pages that n more tokens need. Where the begun one is only kept besides, it is taken over if need be. */
+static int32_t pages_needed(const pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t n)
+{
+    const sequence *s = &kv->sequences[sequence_id];
+    int32_t shared = n > 0 ? begun_shared(kv, sequence_id, kind) : -1;
+    bool copied = shared >= 0 && kv->of[kind].pool.holders[shared] > 1;
+    return pages_for((int64_t)s->length + n) - pages_for(s->length) + copied;
+}
+
+static int32_t pages_available(const pl_kv *kv, pl_kv_kind kind)
+{
+    const pl_page_pool *pool = &kv->of[kind].pool;
+    return pool->n_free + pool->n_spare;
+}
+
+/* Local pages that growing gives back. */
+static int32_t pages_left_behind(const pl_kv *kv, int32_t sequence_id)
+{
+    const sequence *s = &kv->sequences[sequence_id];
+    int32_t n = 0, to = first_local(kv, s);
+    for (int32_t i = s->local_from / PL_KV_PAGE; i < to; i++)
+        n += kv->of[PL_KV_LOCAL].pool.holders[*entry_of(kv, sequence_id, PL_KV_LOCAL, i)] == 1;
+    return n;
+}
+
+bool pl_kv_fits(const pl_kv *kv, int32_t sequence_id, int32_t n)
+{
+    if (n > kv->size.context - kv->sequences[sequence_id].length)
+        return false;
+    return pages_needed(kv, sequence_id, PL_KV_GLOBAL, n) <= pages_available(kv, PL_KV_GLOBAL) &&
+           pages_needed(kv, sequence_id, PL_KV_LOCAL, n) <=
+               pages_available(kv, PL_KV_LOCAL) + pages_left_behind(kv, sequence_id);
+}
+
+static int32_t take_page(pl_kv *kv, pl_kv_kind kind)
+{
+    pl_page_pool *pool = &kv->of[kind].pool;
+    if (pool->n_free == 0)
+        kv->keeper.give_up(kv->keeper.user, kind);
+    return pl_page_take(pool);
+}
+
+/* Makes the begun page the sequence's own. */
+static void own_begun(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind)
+{
+    pl_page_pool *pool = &kv->of[kind].pool;
+    int32_t shared = begun_shared(kv, sequence_id, kind);
+    if (shared < 0)
+        return;
+    if (pages_available(kv, kind) == 0) {
+        kv->keeper.let_go(kv->keeper.user, kind, shared);
+        return;
+    }
+    int32_t own = take_page(kv, kind);
+    pl_page_copy(pool, own, shared);
+    drop_page(kv, kind, shared);
+    set_page(kv, sequence_id, kind, kv->sequences[sequence_id].length / PL_KV_PAGE, own);
+}
+
+static void grow(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t n)
+{
+    int32_t length = kv->sequences[sequence_id].length;
+    for (int32_t i = pages_for(length); i < pages_for((int64_t)length + n); i++)
+        set_page(kv, sequence_id, kind, i, take_page(kv, kind));
+    own_begun(kv, sequence_id, kind);
+}
+
+static void leave_behind(pl_kv *kv, int32_t sequence_id)
+{
+    sequence *s = &kv->sequences[sequence_id];
+    int32_t from = s->local_from / PL_KV_PAGE, to = first_local(kv, s);
+    drop_pages(kv, sequence_id, PL_KV_LOCAL, from, to);
+    s->local_from = to * PL_KV_PAGE;
 }
 
 pl_status pl_kv_extend(pl_kv *kv, int32_t sequence_id, int32_t n, pl_error *err)
 {
     sequence *s = &kv->sequences[sequence_id];
-    if (n > kv->context - s->length)
+    if (n > kv->size.context - s->length)
         return pl_fail(err, PL_ERR_CONTEXT, "%lld tokens do not fit the context of %d", (long long)s->length + n,
-                       kv->context);
-    int32_t keep_from = s->length + 1 - kv->window - PL_KV_SLACK;
-    if (keep_from > s->local_from) {
-        release_pages(kv, &kv->local, sequence_id, s->local_from / PL_KV_PAGE, keep_from / PL_KV_PAGE);
-        s->local_from = keep_from / PL_KV_PAGE * PL_KV_PAGE;
+                       kv->size.context);
+    if (!pl_kv_fits(kv, sequence_id, n)) {
+        pl_kv_room room = pl_kv_count(kv);
+        return pl_fail(err, PL_ERR_BUSY, "no room for %d more tokens: of the K/V memory's %lld, %lld are in use", n,
+                       (long long)room.tokens, (long long)room.used);
     }
-    take_pages(kv, &kv->global, sequence_id, s->length, s->length + n);
-    take_pages(kv, &kv->local, sequence_id, s->length, s->length + n);
+    leave_behind(kv, sequence_id);
+    for (pl_kv_kind kind = 0; n > 0 && kind < PL_KV_KINDS; kind++)
+        grow(kv, sequence_id, kind, n);
     s->length += n;
     return PL_OK;
 }
@@ -228,32 +385,76 @@ int32_t pl_kv_truncate(pl_kv *kv, int32_t sequence_id, int32_t n)
         return s->length;
     if (s->local_from > 0 && n + 1 - kv->window < s->local_from)
         n = 0;
-    release_pages(kv, &kv->global, sequence_id, pages_for(n), pages_for(s->length));
-    release_pages(kv, &kv->local, sequence_id, pages_for(n), pages_for(s->length));
+    for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
+        drop_pages(kv, sequence_id, kind, pages_for(n), pages_for(s->length));
     s->length = n;
     if (n == 0)
         s->local_from = 0;
+    if (s->marked > n / PL_KV_PAGE)
+        s->marked = n / PL_KV_PAGE;
     return n;
 }
 
-static void upload_pool(pl_backend *backend, page_pool *pool)
+pl_kv_room pl_kv_count(const pl_kv *kv)
 {
-    size_t n = pool->changed_to - pool->changed_from;
-    if (n > 0)
-        backend->upload(backend->stream, pool->ops_table + pool->changed_from, pool->table + pool->changed_from,
-                        n * sizeof *pool->table);
-    pool->changed_from = pool->changed_to = 0;
+    const pl_page_pool *pool = &kv->of[PL_KV_GLOBAL].pool;
+    return (pl_kv_room){.tokens = (int64_t)pool->n_pages * PL_KV_PAGE,
+                        .used = (int64_t)(pool->n_pages - pool->n_free - pool->n_spare) * PL_KV_PAGE,
+                        .kept = (int64_t)pool->n_spare * PL_KV_PAGE};
 }
 
-void pl_kv_upload(pl_kv *kv)
+/* ---- pages shared with kept prefixes ---- */
+
+void pl_kv_set_keeper(pl_kv *kv, const pl_kv_keeper *keeper)
 {
-    upload_pool(kv->backend, &kv->global);
-    upload_pool(kv->backend, &kv->local);
+    kv->keeper = keeper ? *keeper : (pl_kv_keeper){0};
 }
 
-pl_kv_layer pl_kv_view(const pl_kv *kv, int layer)
+pl_page_pool *pl_kv_pool(pl_kv *kv, pl_kv_kind kind)
 {
-    const page_pool *pool = kv->layer_local[layer] ? &kv->local : &kv->global;
-    float *k = pool->memory + kv->layer_index[layer] * 2 * pool->block;
-    return (pl_kv_layer){k, k + pool->block, pool->page_stride, pool->ops_table, kv->table_ld};
+    return &kv->of[kind].pool;
+}
+
+int pl_kv_context(const pl_kv *kv)
+{
+    return kv->size.context;
+}
+
+int pl_kv_sequences(const pl_kv *kv)
+{
+    return kv->size.sequences;
+}
+
+int32_t pl_kv_page(const pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t index)
+{
+    return *entry_of(kv, sequence_id, kind, index);
+}
+
+void pl_kv_put(pl_kv *kv, int32_t sequence_id, pl_kv_kind kind, int32_t index, int32_t page)
+{
+    int32_t before = *entry_of(kv, sequence_id, kind, index);
+    if (before == page)
+        return;
+    pl_page_hold(&kv->of[kind].pool, page);
+    set_page(kv, sequence_id, kind, index, page);
+    if (before >= 0)
+        drop_page(kv, kind, before);
+}
+
+void pl_kv_begin(pl_kv *kv, int32_t sequence_id, int32_t n, int32_t local_from)
+{
+    sequence *s = &kv->sequences[sequence_id];
+    assert(s->length == 0);
+    s->length = n;
+    s->local_from = local_from / PL_KV_PAGE * PL_KV_PAGE;
+}
+
+int32_t pl_kv_marked(const pl_kv *kv, int32_t sequence_id)
+{
+    return kv->sequences[sequence_id].marked;
+}
+
+void pl_kv_set_marked(pl_kv *kv, int32_t sequence_id, int32_t pages)
+{
+    kv->sequences[sequence_id].marked = pages;
 }

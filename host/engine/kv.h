@@ -5,24 +5,41 @@
  *
  *     page    [ layer a: K heads | V heads ][ layer b: ... ] ...
  *
+ * Sequences share a budget of tokens. It counts pages of global layers. Of local layers there are as many as all
+ * sequences can hold at once: a window, slack and batch for each, but never more than global ones, since whoever holds a
+ * local page holds the global page of the same tokens. A budget that was asked for adds one local page for every four
+ * global ones, for the windows of kept prefixes (prefix.h): 512 tokens behind each 2048.
+ *
+ * Pages may be shared, by sequences and with kept prefixes, and are never written then: a sequence that grows inside
+ * such a page gets a copy first.
+ *
  * Memory is set aside at creation and touched only as pages come into use, so reserving allocates
  * nothing. Not thread-safe: the engine's steps take turns. */
 #ifndef PL_ENGINE_KV_H
 #define PL_ENGINE_KV_H
 
+#include "host/engine/page_pool.h"
 #include "host/model/config.h"
-#include "host/ops/backend.h"
 
 #define PL_KV_SLACK 256 /* tokens behind the window that local layers keep, so that a few can be taken back */
 
 typedef struct pl_kv pl_kv;
 
-/* sequences: how many at once; context: tokens in each; batch_rows: most tokens of a step. */
-pl_status pl_kv_create(const pl_config *config, pl_backend *backend, int sequences, int context, int batch_rows,
-                       pl_kv **out, pl_error *err);
+typedef struct pl_kv_size {
+    int sequences;  /* at once */
+    int context;    /* tokens in each, at most */
+    int batch_rows; /* most tokens of a step */
+    int64_t tokens; /* the budget; at least one context's count, at most those of all sequences; 0: these */
+} pl_kv_size;
+
+pl_status pl_kv_create(const pl_config *config, pl_backend *backend, const pl_kv_size *size, pl_kv **out,
+                       pl_error *err);
 void pl_kv_free(pl_kv *kv);
 
-/* Bytes that pl_kv_create() sets aside for one sequence, and those of one token in the layers that keep all. */
+/* Bytes that pl_kv_create() sets aside of the ops' memory, page tables among them. */
+size_t pl_kv_bytes(const pl_config *config, const pl_kv_size *size);
+
+/* Bytes of pages for one sequence, and those of one token in the layers that keep all. */
 size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows);
 size_t pl_kv_token_bytes(const pl_config *config);
 
@@ -32,8 +49,12 @@ void pl_kv_close(pl_kv *kv, int32_t sequence);
 
 int32_t pl_kv_length(const pl_kv *kv, int32_t sequence);
 
+/* Whether pages for n more tokens are free, or can be got by giving up kept ones. */
+bool pl_kv_fits(const pl_kv *kv, int32_t sequence, int32_t n);
+
 /* Makes room for n more tokens, at most the batch's rows; they count as held from now on. Gives up
- * pages of local layers that no later token sees. PL_ERR_CONTEXT when they do not fit. */
+ * pages of local layers that no later token sees, and kept pages where it needs them. PL_ERR_CONTEXT when they do not
+ * fit the context, PL_ERR_BUSY when other sequences hold the pages; the sequence is as long as before then. */
 pl_status pl_kv_extend(pl_kv *kv, int32_t sequence, int32_t n, pl_error *err);
 
 /* Forgets the tokens from n on. Returns how many are left: n, or 0 where the window behind n is gone already
@@ -45,5 +66,52 @@ void pl_kv_upload(pl_kv *kv);
 
 /* The memory of a layer that owns K/V. */
 pl_kv_layer pl_kv_view(const pl_kv *kv, int layer);
+
+/* Room in tokens, by whole pages of the global layers. */
+typedef struct pl_kv_room {
+    int64_t tokens; /* of all pages */
+    int64_t used;   /* held by sequences, shared ones counted once */
+    int64_t kept;   /* kept for later ones only */
+} pl_kv_room;
+
+pl_kv_room pl_kv_count(const pl_kv *kv);
+
+/* ---- pages shared with kept prefixes (prefix.c) ---- */
+
+typedef enum pl_kv_kind { PL_KV_GLOBAL, PL_KV_LOCAL, PL_KV_KINDS } pl_kv_kind;
+
+/* Who keeps pages. */
+typedef struct pl_kv_keeper {
+    void *user;
+
+    /* The last sequence has dropped this page, it is only kept from now on. */
+    void (*left)(void *user, pl_kv_kind kind, int32_t page);
+
+    /* Forgets one page, at least, that is only kept; there is one. */
+    void (*give_up)(void *user, pl_kv_kind kind);
+
+    /* Forgets this page, which a sequence holds. Called where no page is only kept. */
+    void (*let_go)(void *user, pl_kv_kind kind, int32_t page);
+} pl_kv_keeper;
+
+/* NULL: nobody; nothing may be kept then. */
+void pl_kv_set_keeper(pl_kv *kv, const pl_kv_keeper *keeper);
+
+pl_page_pool *pl_kv_pool(pl_kv *kv, pl_kv_kind kind);
+int pl_kv_context(const pl_kv *kv);
+int pl_kv_sequences(const pl_kv *kv);
+
+/* The index-th page of a sequence; -1: none. */
+int32_t pl_kv_page(const pl_kv *kv, int32_t sequence, pl_kv_kind kind, int32_t index);
+
+/* Makes the sequence hold `page` as its index-th, instead of what it holds there. */
+void pl_kv_put(pl_kv *kv, int32_t sequence, pl_kv_kind kind, int32_t index, int32_t page);
+
+/* An empty sequence has n tokens now: all its global pages have been put, and the local ones from `local_from` on. */
+void pl_kv_begin(pl_kv *kv, int32_t sequence, int32_t n, int32_t local_from);
+
+/* A number that goes with the sequence: whole pages from its beginning; less when it is truncated into them. */
+int32_t pl_kv_marked(const pl_kv *kv, int32_t sequence);
+void pl_kv_set_marked(pl_kv *kv, int32_t sequence, int32_t pages);
 
 #endif

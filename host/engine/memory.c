@@ -1,7 +1,6 @@
 #include "host/engine/memory.h"
 
 #include "host/engine/draws.h"
-#include "host/engine/kv.h"
 #include "host/engine/ple.h"
 #include "host/engine/step.h"
 #include "host/model/path.h"
@@ -84,12 +83,6 @@ static size_t pages_of(int context)
     return ((size_t)context + PL_KV_PAGE - 1) / PL_KV_PAGE;
 }
 
-/* One table for the layers that keep all tokens, one for the local ones. */
-static size_t page_table_bytes(int context)
-{
-    return 2 * pages_of(context) * sizeof(int32_t);
-}
-
 /* What ops on a card work in: of attention the partial results, at most ATTENTION_SPLITS of a row; of draws a copy of the
  * logits and a thirtieth beside it. */
 static size_t ops_scratch(const pl_config *c, int context, int batch_rows)
@@ -101,16 +94,18 @@ static size_t ops_scratch(const pl_config *c, int context, int batch_rows)
     return (attention + draws) * sizeof(float);
 }
 
-void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan, pl_ple_placement ple, int sessions,
-                            int context, int batch_rows, pl_card_memory *out)
+void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan, pl_ple_placement ple,
+                            const pl_kv_size *size, pl_card_memory *out)
 {
+    int rows = size->batch_rows;
     pl_card_memory m = {
         .weights = plan->core_packed + plan->core_mapped + plan->head_packed + plan->head_mapped,
-        .kv = (size_t)sessions * (pl_kv_sequence_bytes(config, context, batch_rows) + page_table_bytes(context)),
-        .work = pl_step_bytes(config, batch_rows) + ops_scratch(config, context, batch_rows) + pl_draws_bytes(sessions),
+        .kv = pl_kv_bytes(config, size),
+        .work = pl_step_bytes(config, rows) + ops_scratch(config, size->context, rows) +
+                pl_draws_bytes(size->sequences),
         .reserve = PL_CARD_RESERVE,
     };
-    size_t slots = PL_PLE_SLOTS * (size_t)batch_rows * ((plan->ple_row + 15) / 16 * 16);
+    size_t slots = PL_PLE_SLOTS * (size_t)rows * ((plan->ple_row + 15) / 16 * 16);
     switch (ple) {
     case PL_PLE_AUTO: break;
     case PL_PLE_VRAM: m.table = plan->ple_table; break;

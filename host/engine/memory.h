@@ -2,6 +2,7 @@
 #ifndef PL_ENGINE_MEMORY_H
 #define PL_ENGINE_MEMORY_H
 
+#include "host/engine/kv.h"
 #include "host/model/checkpoint.h"
 
 /* Bytes, by part. Packed sizes are those of the CPU backend; a card has the same panels, and what the CPU uses in the
@@ -43,8 +44,8 @@ typedef struct pl_card_memory {
 } pl_card_memory;
 
 /* ple: not PL_PLE_AUTO. */
-void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan, pl_ple_placement ple, int sessions,
-                            int context, int batch_rows, pl_card_memory *out);
+void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan, pl_ple_placement ple,
+                            const pl_kv_size *size, pl_card_memory *out);
 
 /* All that is on the card. */
 size_t pl_card_memory_total(const pl_card_memory *memory);

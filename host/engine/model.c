@@ -1,7 +1,10 @@
 #include "host/engine/model.h"
 
 #include "host/base/options.h"
+#include "host/model/path.h"
 #include "host/text/chat.h"
+#include "host/text/detokenizer.h"
+#include "host/text/token_source.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +78,10 @@ static pl_status open_with(pl_status (*open)(pl_model *, const char *, pl_error 
     pl_model *model = calloc(1, sizeof *model);
     if (!model)
         return pl_fail_memory(err, sizeof *model, "model");
+    if (pthread_mutex_init(&model->lock, NULL) != 0) {
+        free(model);
+        return pl_fail(err, PL_ERR_MEMORY, "no memory for a lock");
+    }
     pl_status status = open(model, path, err);
     if (status != PL_OK) {
         pl_model_close(model);
@@ -98,6 +105,8 @@ void pl_model_close(pl_model *model)
 {
     if (!model)
         return;
+    pl_piece_tree_free(model->pieces);
+    pthread_mutex_destroy(&model->lock);
     pl_tokenizer_free(model->tokenizer);
     pl_checkpoint_close(model->checkpoint);
     free(model);
@@ -111,6 +120,60 @@ int32_t pl_model_vocab_size(const pl_model *model)
 int32_t pl_model_context(const pl_model *model)
 {
     return model->checkpoint ? pl_checkpoint_config(model->checkpoint)->context : 0;
+}
+
+int32_t pl_model_hidden_size(const pl_model *model)
+{
+    return model->checkpoint ? pl_checkpoint_config(model->checkpoint)->hidden : 0;
+}
+
+/* ---- paths ---- */
+
+/* "e4b", what the file declares, "e2b"; NULL behind them. */
+static const char *candidate(const pl_model *model, size_t i)
+{
+    const pl_named_path *declared;
+    size_t n = pl_checkpoint_paths(model->checkpoint, &declared);
+    return i == 0 ? "e4b" : i <= n ? declared[i - 1].name : i == n + 1 ? "e2b" : NULL;
+}
+
+/* Bytes a token of the i-th candidate; 0 where the file has no such path, or has named it before. */
+static int64_t offered(const pl_model *model, size_t i)
+{
+    const char *name = candidate(model, i);
+    pl_path path;
+    for (size_t before = 0; before < i; before++)
+        if (strcmp(name, candidate(model, before)) == 0)
+            return 0;
+    return pl_path_parse(model->checkpoint, name, &path, NULL) == PL_OK ? pl_path_bytes(model->checkpoint, &path) : 0;
+}
+
+/* How many are wider, or as wide and before it. */
+static size_t rank_of(const pl_model *model, size_t i)
+{
+    size_t rank = 0;
+    int64_t bytes = offered(model, i);
+    for (size_t other = 0; candidate(model, other); other++) {
+        int64_t theirs = offered(model, other);
+        rank += theirs > bytes || (theirs == bytes && other < i);
+    }
+    return rank;
+}
+
+const char *pl_model_path(const pl_model *model, size_t i)
+{
+    for (size_t c = 0; model->checkpoint && candidate(model, c); c++)
+        if (offered(model, c) > 0 && rank_of(model, c) == i)
+            return candidate(model, c);
+    return NULL;
+}
+
+pl_status pl_model_check_path(const pl_model *model, const char *path, pl_error *err)
+{
+    pl_path parsed;
+    if (!model->checkpoint)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the model was opened for its text tools only");
+    return pl_path_parse(model->checkpoint, path, &parsed, err);
 }
 
 /* ---- text ---- */
@@ -192,6 +255,13 @@ pl_status pl_detokenize(const pl_model *model, const int32_t *ids, size_t n, boo
                         size_t *n_bytes, pl_error *err)
 {
     return pl_tokenizer_decode(model->tokenizer, ids, n, skip_special, out, n_bytes, err);
+}
+
+_Static_assert(PL_TOKEN_BYTES >= PL_MAX_PIECE_BYTES, "any token fits");
+
+size_t pl_token_bytes(const pl_model *model, int32_t id, char *out)
+{
+    return pl_piece_bytes(model->tokenizer, id, out);
 }
 
 void pl_tokens_free(pl_tokens *tokens)

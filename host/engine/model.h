@@ -2,12 +2,17 @@
 #ifndef PL_ENGINE_MODEL_H
 #define PL_ENGINE_MODEL_H
 
+#include <pthread.h>
+
+#include "host/grammar/grammar.h"
 #include "host/model/checkpoint.h"
 #include "host/text/tokenizer.h"
 
 struct pl_model {
     pl_checkpoint *checkpoint; /* NULL when only the text tools were opened */
     pl_tokenizer *tokenizer;
+    pthread_mutex_t lock;  /* of pieces */
+    pl_piece_tree *pieces; /* made with the first grammar */
 };
 
 #endif

@@ -52,10 +52,17 @@ static int wished(int wish, int otherwise)
 
 /* ---- sizes ---- */
 
+static pl_kv_size kv_size(const pl_placement *p)
+{
+    return (pl_kv_size){
+        .sequences = p->sessions, .context = p->context, .batch_rows = p->batch_rows, .tokens = p->kv_tokens};
+}
+
 static size_t total_of(const chooser *c, const pl_placement *p)
 {
     pl_card_memory m;
-    pl_card_memory_compute(c->config, c->plan, p->ple, p->sessions, p->context, p->batch_rows, &m);
+    pl_kv_size size = kv_size(p);
+    pl_card_memory_compute(c->config, c->plan, p->ple, &size, &m);
     return pl_card_memory_total(&m);
 }
 
@@ -67,6 +74,7 @@ static bool fits(const chooser *c, const pl_placement *p)
 static void set_context(const chooser *c, pl_placement *p, int context, int rows)
 {
     p->context = context;
+    p->kv_tokens = c->wish->kv_tokens ? context : 0;
     p->batch_rows = lesser(lesser(rows, c->rows_most), context);
 }
 
@@ -111,6 +119,41 @@ static bool fit_sizes(const chooser *c, pl_placement *p)
     return false;
 }
 
+int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, size_t bytes)
+{
+    pl_kv_size size = {.sequences = sessions, .context = context, .batch_rows = batch_rows};
+    int64_t least = context, most = (int64_t)sessions * context;
+    while (least < most) {
+        size.tokens = least + (most - least + 1) / 2;
+        if (pl_kv_bytes(config, &size) <= bytes)
+            least = size.tokens;
+        else
+            most = size.tokens - 1;
+    }
+    return least;
+}
+
+/* Takes for K/V what is left of the card but `spare`, up to the wish. */
+static void grow_kv(const chooser *c, pl_placement *p, size_t spare)
+{
+    pl_kv_size size = kv_size(p);
+    size_t rest = total_of(c, p) - pl_kv_bytes(c->config, &size) + spare, free_bytes = c->card->free_bytes;
+    int64_t tokens = pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows,
+                                            free_bytes > rest ? free_bytes - rest : 0);
+    if (c->wish->kv_tokens > 0 && c->wish->kv_tokens < tokens)
+        tokens = c->wish->kv_tokens;
+    p->kv_tokens = tokens > p->context ? tokens : p->context;
+}
+
+static int64_t kv_tokens_on_cpu(const chooser *c, const pl_placement *p)
+{
+    if (c->wish->kv_tokens >= 0)
+        return c->wish->kv_tokens;
+    size_t weights = c->plan->core_packed + c->plan->head_packed, available = c->machine->free_memory;
+    return pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows,
+                                  available > weights ? (available - weights) / 4 : 0);
+}
+
 /* ---- the table ---- */
 
 static pl_ple_placement place_table(const chooser *c, size_t used)
@@ -153,8 +196,12 @@ static size_t fit_size(const chooser *c, const pl_placement *p, int *context)
     const size_t unit = 100000000; /* that is told */
     pl_card_memory m;
     *context = lesser(p->context > FIT_CONTEXT ? p->context : FIT_CONTEXT, c->config->context);
-    pl_card_memory_compute(c->config, c->plan, p->ple, p->sessions, *context, PL_DEFAULT_BATCH_ROWS, &m);
-    size_t step = pl_step_bytes(c->config, PL_DEFAULT_BATCH_ROWS), session = m.kv / (size_t)p->sessions;
+    pl_kv_size one = {.sequences = 1, .context = *context, .batch_rows = PL_DEFAULT_BATCH_ROWS}, size = one;
+    size.sequences = p->sessions;
+    size.tokens = p->kv_tokens ? *context : 0;
+    pl_card_memory_compute(c->config, c->plan, p->ple, &size, &m);
+    size_t step = pl_step_bytes(c->config, PL_DEFAULT_BATCH_ROWS);
+    size_t session = pl_kv_bytes(c->config, &one);
     size_t others = m.reserve + m.table + m.work - step + m.kv - session;
     size_t room = c->card->free_bytes > others ? (c->card->free_bytes - others) / unit * unit : 0;
     size_t least = (size_t)c->plan->card_weights / 8 * LEAST_BITS + session + step;
@@ -197,11 +244,12 @@ static pl_status fail_too_large(const chooser *c, const pl_placement *least, pl_
 {
     message m = {.n = 0};
     pl_card_memory memory;
-    pl_card_memory_compute(c->config, c->plan, least->ple, least->sessions, least->context, least->batch_rows, &memory);
+    pl_kv_size size = kv_size(least);
+    pl_card_memory_compute(c->config, c->plan, least->ple, &size, &memory);
     say(&m, "%.60s: %.2f GB of its memory are free, this model needs %.2f GB (%.2f GB of weights, %.2f GB of K/V for ",
         c->card->name, gb_free(c->card->free_bytes), gb_needed(pl_card_memory_total(&memory)),
         gb_needed(memory.weights), gb_needed(memory.kv));
-    if (least->sessions > 1)
+    if (least->sessions > 1 && !least->kv_tokens)
         say(&m, "%d times ", least->sessions);
     say(&m, "%d tokens", least->context);
     if (memory.table)
@@ -244,6 +292,8 @@ static void explain(const chooser *c, pl_placement *p)
         c->card->name, gb_free(c->card->free_bytes), gb_free(c->card->total_bytes),
         gb_needed(pl_card_memory_total(&p->memory)), p->sessions, p->sessions > 1 ? "s" : "", p->context, p->batch_rows,
         where[p->ple]);
+    if (p->kv_tokens)
+        say(&m, "; K/V of %lld tokens", (long long)p->kv_tokens);
     if (p->sessions < c->sessions_most || p->context < c->context_most || p->batch_rows < c->rows_most)
         say(&m, "; made smaller to fit");
     memcpy(p->reason, m.text, sizeof p->reason);
@@ -263,9 +313,14 @@ static pl_status choose_card(chooser *c, pl_placement *out, pl_error *err)
     PL_TRY(check_card(c, err));
     if (!fit_sizes(c, &p))
         return fail_too_large(c, &p, err);
+    if (c->wish->kv_tokens > 0)
+        grow_kv(c, &p, 0);
     if (p.ple == PL_PLE_AUTO)
         p.ple = place_table(c, total_of(c, &p));
-    pl_card_memory_compute(c->config, c->plan, p.ple, p.sessions, p.context, p.batch_rows, &p.memory);
+    if (c->wish->kv_tokens < 0)
+        grow_kv(c, &p, SPARE);
+    pl_kv_size size = kv_size(&p);
+    pl_card_memory_compute(c->config, c->plan, p.ple, &size, &p.memory);
     PL_TRY(check_host(c, &p, err));
     explain(c, &p);
     *out = p;
@@ -282,6 +337,7 @@ pl_status pl_placement_choose(const pl_config *config, const pl_memory_plan *pla
     c.sessions_most = wished(wish->sessions, PL_DEFAULT_SESSIONS);
     pl_placement cpu = {
         .backend = PL_BACKEND_CPU, .sessions = c.sessions_most, .context = c.context_most, .batch_rows = c.rows_most};
+    cpu.kv_tokens = kv_tokens_on_cpu(&c, &cpu);
     if (wish->backend != PL_BACKEND_CPU) {
         pl_status status = choose_card(&c, out, &why);
         if (status == PL_OK)

@@ -1,6 +1,10 @@
 /* Where an engine computes, and how much of everything it has there: chosen from sizes alone, before anything is
  * allocated.
  *
+ * Sessions share K/V memory: that of all their contexts, or of a number of tokens, which is on a card cut to what fits,
+ * but not below one context. As much as is sensible (-1) means on a card all that is left behind everything else, 1 GiB
+ * kept free; on the CPU, where memory is touched only as it is used, a cap: a quarter of what is free behind the weights.
+ *
  * On a card, what does not fit is made smaller in this order: rows a step, down to 64 (prompts are read in smaller
  * pieces); the context, down to 2048, unless it was asked for; the sessions, unless they were asked for. A model that
  * even so does not fit is computed on the CPU, or refused where a card was asked for.
@@ -28,6 +32,7 @@ typedef struct pl_placement_wish {
     int device;
     pl_ple_placement ple;
     int sessions, context, batch_rows;
+    int64_t kv_tokens; /* 0: sessions x context; -1: as much as is sensible */
 } pl_placement_wish;
 
 typedef struct pl_machine {
@@ -41,9 +46,13 @@ typedef struct pl_placement {
     char pci_id[sizeof((pl_device *)0)->pci_id]; /* of the card */
     pl_ple_placement ple;                        /* on the CPU PL_PLE_AUTO */
     int sessions, context, batch_rows;
+    int64_t kv_tokens;           /* shared by the sessions; 0: sessions x context */
     pl_card_memory memory;       /* zero on the CPU */
     char reason[PL_ERROR_BYTES]; /* what was chosen and why, in a line; empty where the CPU was asked for */
 } pl_placement;
+
+/* The most tokens whose K/V take at most `bytes`, but at least one context's, and no more than all sessions can hold. */
+int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, size_t bytes);
 
 /* A pure function. PL_ERR_ARGUMENT: there are cards, but not the one asked for. With PL_BACKEND_CUDA also
  * PL_ERR_UNSUPPORTED (no card, one that is too old) and PL_ERR_MEMORY, whose message says what would fit. */

@@ -1,5 +1,6 @@
 #include "host/engine/sampler.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 struct pl_sampler {
     pl_sampling params; /* params.bias is `bias`, dry_breakers is NULL */
     pl_logit_bias *bias;
-    pl_candidates candidates;
+    int32_t vocab;
     pl_repetition *repetition;
     pl_rng rng;
 };
@@ -150,11 +151,11 @@ pl_status pl_sampler_create(const pl_sampling *params, int32_t vocab, int32_t hi
     pl_sampler *s = calloc(1, sizeof *s);
     if (!s)
         return pl_fail_memory(err, sizeof *s, "sampling");
+    s->vocab = vocab;
     s->params = *params;
     s->params.bias = NULL;
     s->params.dry_breakers = NULL;
     pl_status status = PL_OK;
-    PL_TRY_GOTO(pl_candidates_init(&s->candidates, vocab, err));
     PL_TRY_GOTO(pl_repetition_create(params, vocab, history, token_text, user, &s->repetition, err));
     PL_TRY_GOTO(copy_bias(s, params, err));
     pl_sampler_reset(s);
@@ -170,7 +171,6 @@ void pl_sampler_free(pl_sampler *sampler)
 {
     if (!sampler)
         return;
-    pl_candidates_free(&sampler->candidates);
     pl_repetition_free(sampler->repetition);
     free(sampler->bias);
     free(sampler);
@@ -231,20 +231,29 @@ static void apply(const pl_sampler *s, pl_sampler_step step, bool greedy, pl_can
         pl_candidates_temperature(c, p->temperature);
 }
 
-pl_status pl_sampler_sample(pl_sampler *sampler, const float *logits, int32_t *id, pl_error *err)
+static pl_status all_banned(const pl_sampler *s, bool masked, pl_error *err)
 {
-    pl_candidates *c = &sampler->candidates;
+    return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias%s bans all %d tokens", masked ? " with the grammar" : "",
+                   s->vocab);
+}
+
+pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const float *logits, const uint32_t *mask,
+                            int32_t *id, pl_error *err)
+{
+    assert(room->vocab == (size_t)sampler->vocab);
     const pl_sampling *p = &sampler->params;
     float best = 0.0f;
-    PL_TRY(find_best(logits, (int32_t)c->vocab, &best, err));
+    PL_TRY(find_best(logits, sampler->vocab, &best, err));
     bool greedy = p->temperature < PL_LEAST_TEMPERATURE;
-    pl_candidates_start(c, logits);
-    add_bias(sampler, c);
+    pl_candidates_start(room, logits);
+    add_bias(sampler, room);
+    if (mask)
+        pl_candidates_mask(room, mask);
     for (size_t i = 0; p->order[i] != PL_SAMPLER_END; i++)
-        apply(sampler, p->order[i], greedy, c);
-    int32_t chosen = greedy ? pl_candidates_best(c) : pl_candidates_draw(c, pl_rng_uniform(&sampler->rng));
+        apply(sampler, p->order[i], greedy, room);
+    int32_t chosen = greedy ? pl_candidates_best(room) : pl_candidates_draw(room, pl_rng_uniform(&sampler->rng));
     if (chosen < 0)
-        return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias bans all %zu tokens", c->vocab);
+        return all_banned(sampler, mask != NULL, err);
     *id = chosen;
     return PL_OK;
 }

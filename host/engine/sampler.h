@@ -8,7 +8,8 @@
  * penalties and DRY count, and the best token is taken, the lowest id where several are equal.
  * One random number is used for each draw, none for the best token. What comes out depends on nothing but
  * the parameters, the accepted tokens and the logits: the same on any machine.
- * After creation nothing is allocated. A sampler is used by one thread at a time. */
+ * After creation nothing is allocated. A sampler is used by one thread at a time; the room that it works in is the
+ * caller's, so that many samplers share one. */
 #ifndef PL_ENGINE_SAMPLER_H
 #define PL_ENGINE_SAMPLER_H
 
@@ -33,9 +34,11 @@ void pl_sampler_reset(pl_sampler *sampler);
 /* Adds a token, of the prompt or of the answer, to what penalties and DRY look back on. 0 to vocab - 1. */
 void pl_sampler_accept(pl_sampler *sampler, int32_t token);
 
-/* logits: [vocab], not changed. Does not accept the token. PL_ERR_NUMERIC names the first logit that is not
- * finite, PL_ERR_ARGUMENT says that the bias bans every token. */
-pl_status pl_sampler_sample(pl_sampler *sampler, const float *logits, int32_t *id, pl_error *err);
+/* logits: [vocab], not changed. room: pl_candidates_init() for this vocabulary. mask: tokens whose bit is not set (bit
+ * id % 32 of word id / 32) count as if they were not there; NULL: none such. Does not accept the token. PL_ERR_NUMERIC
+ * names the first logit that is not finite, PL_ERR_ARGUMENT says that bias and mask leave no token. */
+pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const float *logits, const uint32_t *mask,
+                            int32_t *id, pl_error *err);
 
 /* Natural logarithms of probabilities under softmax(logits), logits [vocab]: of id into *logprob, and of
  * the n_top best tokens into top[0..n_top), best first, lower ids first where equal. n_top may be 0.

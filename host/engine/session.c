@@ -22,9 +22,9 @@ pl_status pl_session_create(pl_engine *engine, pl_session **out, pl_error *err)
     for (int i = 0; engine->draws && i < 2; i++)
         PL_TRY_GOTO(pl_step_result_create(engine->step, &s->result[i], err));
     PL_TRY_GOTO(pl_path_parse(engine->model->checkpoint, pl_path_default(engine->model->checkpoint), &s->path, err));
-    pthread_mutex_lock(&engine->lock);
+    pl_engine_lock(engine);
     status = pl_kv_open(engine->kv, &s->sequence, err);
-    pthread_mutex_unlock(&engine->lock);
+    pl_engine_unlock(engine);
     if (status != PL_OK)
         goto fail;
     *out = s;
@@ -39,9 +39,9 @@ void pl_session_free(pl_session *s)
     if (!s)
         return;
     if (s->sequence >= 0) {
-        pthread_mutex_lock(&s->engine->lock);
+        pl_engine_lock(s->engine);
         pl_kv_close(s->engine->kv, s->sequence);
-        pthread_mutex_unlock(&s->engine->lock);
+        pl_engine_unlock(s->engine);
     }
     for (int i = 0; i < 2; i++)
         pl_step_result_free(s->result[i]);
@@ -52,9 +52,9 @@ void pl_session_free(pl_session *s)
 
 static int32_t truncate_kv(pl_session *s, int32_t n)
 {
-    pthread_mutex_lock(&s->engine->lock);
+    pl_engine_lock(s->engine);
     int32_t left = pl_kv_truncate(s->engine->kv, s->sequence, n);
-    pthread_mutex_unlock(&s->engine->lock);
+    pl_engine_unlock(s->engine);
     return left;
 }
 
@@ -189,9 +189,9 @@ static pl_status read_chunks(pl_session *s, int32_t to, int32_t wanted_from, pl_
             return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d of %d", from, s->n_tokens);
         int32_t part = to - from < e->batch_rows ? to - from : e->batch_rows, ahead = s->n_tokens - from - part;
         pl_ple_will_need(e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
-        pthread_mutex_lock(&e->lock);
+        pl_engine_lock(e);
         pl_status status = run_chunk(s, from, part, wanted_from, sink, user, err);
-        pthread_mutex_unlock(&e->lock);
+        pl_engine_unlock(e);
         PL_TRY(status);
         from += part;
     }
@@ -210,13 +210,13 @@ static pl_status queue_draw(pl_session *s, int32_t n, pl_step_result *result, pl
 {
     pl_engine *e = s->engine;
     s->rows[n - 1].wanted = s->rows[n - 1].draw = true;
-    pthread_mutex_lock(&e->lock);
+    pl_engine_lock(e);
     double begin = pl_timeline_now(e->timeline);
     pl_status status = pl_kv_extend(e->kv, s->sequence, n, err);
     if (status == PL_OK)
         status = pl_step_queue(e->step, s->rows, n, result, err);
     pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "queue a step", begin);
-    pthread_mutex_unlock(&e->lock);
+    pl_engine_unlock(e);
     return status;
 }
 
@@ -238,11 +238,11 @@ pl_status pl_session_queue_drawn(pl_session *s, pl_step_result *result, pl_error
 
 pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *token, pl_error *err)
 {
-    pthread_mutex_lock(&s->engine->lock);
+    pl_engine_lock(s->engine);
     double begin = pl_timeline_now(s->engine->timeline);
     pl_status status = pl_step_wait(result, err);
     pl_timeline_end(s->engine->timeline, PL_TIMELINE_MAIN, "wait for a token", begin);
-    pthread_mutex_unlock(&s->engine->lock);
+    pl_engine_unlock(s->engine);
     PL_TRY(status);
     *token = pl_step_drawn(result, 0);
     if (*token == PL_DRAW_NOT_FINITE)

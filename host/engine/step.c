@@ -189,3 +189,15 @@ pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_
     *logits = seen;
     return PL_OK;
 }
+
+pl_status pl_step_hidden(pl_step *t, int first, int n, const float **states, pl_error *err)
+{
+    int64_t hidden = t->config->hidden;
+    if (first < 0 || n < 1 || first + n > t->wanted)
+        return pl_fail(err, PL_ERR_ARGUMENT, "states of rows %d to %d of %d", first, first + n - 1, t->wanted);
+    const void *seen = NULL;
+    PL_TRY(
+        t->backend->fetch(t->stream, t->hidden + first * hidden, (size_t)(n * hidden) * sizeof *t->hidden, &seen, err));
+    *states = seen;
+    return PL_OK;
+}

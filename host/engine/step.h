@@ -57,4 +57,7 @@ void pl_step_result_free(pl_step_result *result);
  * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call. */
 pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_error *err);
 
+/* What the head reads for any number of them: *states: f32 [n][hidden], valid until the next call of this or the above. */
+pl_status pl_step_hidden(pl_step *t, int first, int n, const float **states, pl_error *err);
+
 #endif

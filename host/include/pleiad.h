@@ -40,6 +40,7 @@ typedef enum pl_status {
     PL_ERR_CANCELLED,   /* pl_session_cancel() or a callback stopped it */
     PL_ERR_NUMERIC,     /* the model produced a value that is not finite */
     PL_ERR_DEVICE,      /* a card failed or was lost; engines on it serve no more */
+    PL_ERR_BUSY,        /* a bounded queue is full; later there may be room */
 } pl_status;
 
 #define PL_ERROR_BYTES 512
@@ -70,6 +71,15 @@ pl_status pl_model_open_text(const char *path, pl_model **out, pl_error *err);
 
 int32_t pl_model_vocab_size(const pl_model *model); /* rows of logits */
 int32_t pl_model_context(const pl_model *model);    /* the longest sequence that the model was made for */
+
+/* Names of paths that the file offers, the widest first: "e4b", declared ones, "e2b". The i-th, or NULL. */
+const char *pl_model_path(const pl_model *model, size_t i);
+
+/* Checks a path as pl_session_set_path() takes it. */
+pl_status pl_model_check_path(const pl_model *model, const char *path, pl_error *err);
+
+/* Values of a final state, as a request to embed gets it. */
+int32_t pl_model_hidden_size(const pl_model *model);
 
 /* ---- text -------------------------------------------------------------------------------------- */
 
@@ -105,6 +115,12 @@ pl_status pl_tokenize_chat_json(const pl_model *model, const char *json, size_t 
 pl_status pl_detokenize(const pl_model *model, const int32_t *ids, size_t n, bool skip_special, char **out,
                         size_t *n_bytes, pl_error *err);
 
+#define PL_TOKEN_BYTES 1024 /* most of one token */
+
+/* Writes what one token stands for by itself to out[PL_TOKEN_BYTES], returns how many bytes: of a byte piece its byte,
+ * which need not be UTF-8 alone. Control tokens give their name, an id that is none 0 bytes. */
+size_t pl_token_bytes(const pl_model *model, int32_t id, char *out);
+
 void pl_tokens_free(pl_tokens *tokens);
 void pl_text_free(char *text);
 
@@ -138,6 +154,9 @@ typedef struct pl_engine_params {
     int32_t threads;         /* 0: one per physical core */
     int32_t context;         /* tokens a session can hold; 0: the model's, at most 32768 */
     int32_t batch_rows;      /* rows a step, the size of prompt chunks; 0: 512 */
+    int64_t kv_tokens;       /* tokens whose K/V all sessions and kept prefixes share, at least one context's and on a
+                                card what fits; 0: sessions x context; -1: as much as is sensible: on a card what is
+                                left, on the CPU a quarter of the free memory */
     bool no_pin;             /* leave threads to the operating system */
     pl_timeline *timeline;   /* records loading and every step; borrowed, may be NULL */
     pl_progress_fn progress; /* may be NULL */
@@ -217,6 +236,27 @@ typedef struct pl_sampling {
  * enum. */
 pl_sampling pl_sampling_default(void);
 
+/* ---- grammars ---------------------------------------------------------------------------------- */
+
+/* What an answer may be, compiled to masks over the vocabulary. Immutable for its users: any number of answers, on any
+ * threads, may use one. Compiling the first of a model builds the index of its pieces (some 0.1 s for 262k). */
+typedef struct pl_grammar pl_grammar;
+
+typedef enum pl_grammar_kind {
+    PL_GRAMMAR_JSON,        /* any JSON object; there is no text */
+    PL_GRAMMAR_JSON_SCHEMA, /* a JSON value as the schema says (host/grammar/json_schema.h names the subset) */
+    PL_GRAMMAR_REGEX,       /* the whole answer matches (host/grammar/regex.h) */
+    PL_GRAMMAR_GBNF,        /* llama.cpp's notation, beginning at "root" (host/grammar/gbnf.h) */
+    PL_GRAMMAR_TOOLS,       /* calls of functions, or text (host/grammar/tool_rules.h) */
+} pl_grammar_kind;
+
+/* PL_ERR_ARGUMENT and PL_ERR_UNSUPPORTED name the place in the text and what was expected there. The result is one
+ * reference. */
+pl_status pl_grammar_compile(const pl_model *model, pl_grammar_kind kind, const char *text, size_t n, pl_grammar **out,
+                             pl_error *err);
+pl_grammar *pl_grammar_share(pl_grammar *grammar); /* another reference, to be freed likewise; NULL gives NULL */
+void pl_grammar_free(pl_grammar *grammar);
+
 /* ---- sessions and generation ------------------------------------------------------------------- */
 
 pl_status pl_session_create(pl_engine *engine, pl_session **out, pl_error *err);
@@ -266,6 +306,7 @@ typedef struct pl_generation {
     size_t n_stop;
     int32_t n_logprobs; /* alternatives reported with each token; 0: its own alone; -1: none, faster */
     bool ignore_eos;
+    pl_grammar *grammar;  /* what the answer may be; borrowed; NULL: anything */
     pl_token_fn on_token; /* may be NULL */
     void *user;
 } pl_generation;
@@ -286,6 +327,7 @@ typedef struct pl_generated {
     size_t n_tokens;        /* tokens of the answer, the ending one included */
     double prompt_s;        /* wall time until the first token was there */
     double generate_s;      /* wall time from then to the last */
+    int32_t stop_index;     /* with PL_FINISH_STOP: which of pl_generation.stop it was; else -1 */
 } pl_generated;
 
 /* Makes the session hold `prompt` (what it holds of it already is not computed again, the rest of what
@@ -297,6 +339,111 @@ pl_status pl_generate(pl_session *session, const int32_t *prompt, size_t n, cons
 /* Logits of every position of ids[0..n), from a fresh start of the session: f32 [n][vocab], written to
  * logits. A change of path between positions is made by calling again with the rest and keep = true. */
 pl_status pl_logits(pl_session *session, const int32_t *ids, size_t n, bool keep, float *logits, pl_error *err);
+
+/* ---- scheduler --------------------------------------------------------------------------------- */
+
+/* Serves many requests on one engine: a thread of its own forms each step out of prompt chunks and single tokens of
+ * all of them. What a request is answered does not depend on the others. Its functions may be called by any thread.
+ * The engine's sessions go on working beside it, their steps take turns with its own. */
+typedef struct pl_scheduler pl_scheduler;
+
+typedef struct pl_scheduler_params {
+    int32_t max_waiting; /* requests that wait for their first step; 0: 1024 */
+    int32_t max_running; /* requests in steps at once; 0, and at most: the engine's sessions not in use otherwise */
+    double step_s;       /* time a step should take while answers are under way, which bounds prompt chunks; 0: 0.1 */
+    bool no_prefixes;    /* nothing is kept of prompts and answers that are done */
+    const char *prefix_file; /* where kept prefixes are read from now and written to at the end; NULL: nowhere. A file
+                                of another model, or damaged, is ignored */
+} pl_scheduler_params;
+
+/* params may be NULL: all defaults. Borrows the engine. */
+pl_status pl_scheduler_create(pl_engine *engine, const pl_scheduler_params *params, pl_scheduler **out, pl_error *err);
+
+/* Ends all requests that are left with PL_ERR_CANCELLED; their on_done has been called when it returns. */
+void pl_scheduler_free(pl_scheduler *scheduler);
+
+/* What "auto" should lean to. */
+typedef enum pl_wish { PL_WISH_BALANCED, PL_WISH_QUALITY, PL_WISH_SPEED } pl_wish;
+
+/* Whether an answer on "auto" may change its path between tokens. */
+typedef enum pl_moves {
+    PL_MOVES_NONE,
+    PL_MOVES_EXACT, /* as PL_SWITCH_EXACT: all tokens before are read again unless their K/V are the same */
+    PL_MOVES_FAST,  /* as PL_SWITCH_FAST */
+} pl_moves;
+
+typedef struct pl_outcome {
+    pl_status status;    /* PL_OK, PL_ERR_CANCELLED, PL_ERR_NUMERIC, PL_ERR_DEVICE, PL_ERR_MEMORY ... */
+    const char *message; /* "" with PL_OK */
+    pl_generated answer; /* its times count from the request's first step */
+    double queued_s;     /* wall time before that */
+    const char *path;    /* that its last token ran through, as pl_session_set_path() takes it */
+    const char *reason;  /* why this path, in a few words: "asked for", "load 12 waiting" ... */
+    int32_t preempted;   /* how often it lost its place and was read again */
+    int32_t moved;       /* how often it changed its path */
+    const float *state;  /* [n_state] of a request to embed */
+    size_t n_state;
+} pl_outcome;
+
+/* Called once for each request that was taken; what it points to lives for the call. */
+typedef void (*pl_done_fn)(void *user, const pl_outcome *outcome);
+
+typedef struct pl_request {
+    const int32_t *prompt; /* copied, as are the strings and lists below */
+    size_t n_prompt;
+    pl_generation generation; /* on_token is called by the scheduler's thread: it must not wait for anything */
+    bool embed;               /* no answer, but the mean over the prompt of the final states (what the head reads) */
+    const char *path;         /* as pl_session_set_path() takes it, or "auto"; NULL: the whole model */
+    pl_wish wish;             /* for "auto" */
+    pl_moves moves;           /* for "auto" */
+    uint64_t client;          /* requests of one client share its turns; 0 is a client like any other */
+    int32_t priority;         /* higher goes first; -100 to 100 */
+    double first_token_s;     /* wished time to the first token; 0: none. What cannot be kept is served all the same */
+    double token_s;           /* wished time per token after it; 0: none */
+    pl_done_fn on_done;
+    void *user; /* of on_done; on_token has generation.user */
+} pl_request;
+
+pl_request pl_request_default(void);
+
+/* PL_ERR_BUSY when too many wait; PL_ERR_ARGUMENT, PL_ERR_CONTEXT as pl_generate() would say. *id, from 1, may be NULL
+ * and is written before any callback. */
+pl_status pl_scheduler_submit(pl_scheduler *scheduler, const pl_request *request, uint64_t *id, pl_error *err);
+
+/* Ends a request before its next step; on_done says PL_ERR_CANCELLED. One that is done, or unknown, is left alone. */
+void pl_scheduler_cancel(pl_scheduler *scheduler, uint64_t id);
+
+#define PL_HISTOGRAM_BUCKETS 20
+
+typedef struct pl_histogram {
+    uint64_t count[PL_HISTOGRAM_BUCKETS +
+                   1]; /* values up to bound i, not those up to the bounds before it; the last: above all */
+    double sum;
+} pl_histogram;
+
+double pl_histogram_bound(int i); /* seconds: 0.0005 doubled i times */
+
+#define PL_STATS_PATHS 16
+
+typedef struct pl_path_stats {
+    char path[64];     /* cut where longer */
+    uint64_t requests; /* that began on it */
+    uint64_t rows;     /* of steps */
+} pl_path_stats;
+
+typedef struct pl_scheduler_stats {
+    int32_t waiting, running;                             /* now */
+    uint64_t submitted, refused, done, cancelled, failed; /* requests; refused: PL_ERR_BUSY */
+    uint64_t steps, preemptions, moves;
+    uint64_t prompt_tokens, reused_tokens, answer_tokens;  /* prompt_tokens: read, reused ones not among them */
+    pl_histogram queued_s, first_token_s, token_s, step_s; /* first_token_s: from submission on */
+    int64_t kv_tokens, kv_used, kv_kept;                   /* room; held by requests; kept for reuse */
+    double retry_after_s;                                  /* when room for one more may be expected; 0: now */
+    pl_path_stats paths[PL_STATS_PATHS];                   /* the last counts all for which there is no room */
+    int32_t n_paths;
+} pl_scheduler_stats;
+
+void pl_scheduler_count(pl_scheduler *scheduler, pl_scheduler_stats *out);
 
 /* ---- timeline ---------------------------------------------------------------------------------- */
 

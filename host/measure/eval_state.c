@@ -111,10 +111,10 @@ static pl_status read_sums(const json_t *object, const char *where, pl_quality *
 {
     for (size_t i = 0; i < N_SUMS; i++) {
         char *field = (char *)out + sums[i].offset;
-        const json_t *value = pl_field_get(object, sums[i].name);
+        const json_t *value = pl_member_get(object, sums[i].name);
         if (!value || (sums[i].whole ? !json_is_integer(value) : !json_is_number(value)))
             return pl_fail(err, PL_ERR_FORMAT, "%s: the sum %s is %s, expected a%s number", where, sums[i].name,
-                           value ? pl_field_kind(value) : "missing", sums[i].whole ? " whole" : "");
+                           value ? pl_member_kind(value) : "missing", sums[i].whole ? " whole" : "");
         if (sums[i].whole)
             *(int64_t *)(void *)field = json_integer_value(value);
         else
@@ -197,14 +197,14 @@ static bool is_input(const json_t *object, const pl_eval_input *input)
 static pl_status input_name(const json_t *object, const char *where, const char **out, pl_error *err)
 {
     *out = NULL;
-    PL_TRY(pl_field_text(object, "file", where, out, err));
+    PL_TRY(pl_member_text(object, "file", where, out, err));
     return need(*out, "the file of an input", where, err);
 }
 
 static pl_status check_version(const json_t *root, const char *where, pl_error *err)
 {
     int version = 0;
-    PL_TRY(pl_field_int(root, "pleiad_eval", where, 0, INT32_MAX, &version, err));
+    PL_TRY(pl_member_int(root, "pleiad_eval", where, 0, INT32_MAX, &version, err));
     if (version == 0)
         return pl_fail(err, PL_ERR_FORMAT, "%s: is not the state of an evaluation", where);
     if (version != VERSION)
@@ -218,9 +218,9 @@ static pl_status check_text(const json_t *root, const pl_passages *passages, con
     const char *text = NULL;
     char want[FINGERPRINT_BYTES];
     PL_TRY(check_version(root, where, err));
-    PL_TRY(pl_field_int(root, "length", where, 1, INT32_MAX, &length, err));
-    PL_TRY(pl_field_int(root, "pieces", where, 1, INT32_MAX, &n, err));
-    PL_TRY(pl_field_text(root, "text", where, &text, err));
+    PL_TRY(pl_member_int(root, "length", where, 1, INT32_MAX, &length, err));
+    PL_TRY(pl_member_int(root, "pieces", where, 1, INT32_MAX, &n, err));
+    PL_TRY(pl_member_text(root, "text", where, &text, err));
     PL_TRY(need(text, "the fingerprint of the text", where, err));
     if (length != passages->length)
         return pl_fail(err, PL_ERR_ARGUMENT, "%s: is of pieces of %d tokens, this run of %d", where, length,
@@ -237,7 +237,7 @@ static pl_status check_reference(const json_t *root, const pl_eval_input *refere
 {
     const json_t *object = NULL;
     const char *name = "none";
-    PL_TRY(pl_field_object(root, "reference", where, &object, err));
+    PL_TRY(pl_member_object(root, "reference", where, &object, err));
     if (object)
         PL_TRY(input_name(object, where, &name, err));
     if (!object != !reference || (object && strcmp(name, reference->file) != 0))
@@ -266,13 +266,13 @@ static pl_status take_result(const json_t *object, pl_eval_state *state, const c
     const json_t *model = NULL, *sums_object = NULL;
     const char *name, *path = NULL;
     int done = 0;
-    PL_TRY(pl_field_object(object, "model", where, &model, err));
+    PL_TRY(pl_member_object(object, "model", where, &model, err));
     PL_TRY(need(model, "the model of a result", where, err));
     PL_TRY(input_name(model, where, &name, err));
-    PL_TRY(pl_field_text(object, "path", where, &path, err));
+    PL_TRY(pl_member_text(object, "path", where, &path, err));
     PL_TRY(need(path, "the path of a result", where, err));
-    PL_TRY(pl_field_int(object, "pieces", where, 0, state->passages->n, &done, err));
-    PL_TRY(pl_field_object(object, "sums", where, &sums_object, err));
+    PL_TRY(pl_member_int(object, "pieces", where, 0, state->passages->n, &done, err));
+    PL_TRY(pl_member_object(object, "sums", where, &sums_object, err));
     PL_TRY(need(sums_object, "the sums of a result", where, err));
     for (size_t i = 0; i < state->n; i++) {
         pl_eval_result *r = &state->results[i];
@@ -297,12 +297,12 @@ static pl_status take_state(const json_t *root, pl_eval_state *state, const char
     const json_t *results = json_object_get(root, "results");
     if (!json_is_array(results))
         return pl_fail(err, PL_ERR_FORMAT, "%s: results is %s, expected a list", where,
-                       results ? pl_field_kind(results) : "missing");
+                       results ? pl_member_kind(results) : "missing");
     for (size_t i = 0; i < json_array_size(results); i++) {
         const json_t *object = json_array_get(results, i);
         if (!json_is_object(object))
             return pl_fail(err, PL_ERR_FORMAT, "%s: result %zu is %s, expected an object", where, i,
-                           pl_field_kind(object));
+                           pl_member_kind(object));
         PL_TRY(take_result(object, state, where, err));
     }
     return PL_OK;
@@ -315,7 +315,7 @@ pl_status pl_eval_state_resume(const char *file, pl_eval_state *state, pl_error 
     if (access(file, F_OK) != 0 && errno == ENOENT)
         return PL_OK;
     PL_TRY(pl_mapfile_open(file, &map, err));
-    pl_status status = pl_field_parse(map.data ? (const char *)map.data : "", map.size, file, &root, err);
+    pl_status status = pl_member_parse(map.data ? (const char *)map.data : "", map.size, file, &root, err);
     if (status == PL_OK) {
         status = take_state(root, state, file, err);
         json_decref(root);

@@ -39,7 +39,7 @@ static pl_status read_json(const loader *l, const char *name, json_t **out)
     pl_mapfile file;
     PL_TRY(join(l, name, path));
     PL_TRY(pl_mapfile_open(path, &file, l->err));
-    pl_status status = pl_field_parse((const char *)file.data, file.size, path, out, l->err);
+    pl_status status = pl_member_parse((const char *)file.data, file.size, path, out, l->err);
     pl_mapfile_close(&file);
     return status;
 }
@@ -63,7 +63,7 @@ static pl_status read_nested_paths(const loader *l)
     char where[PATH_BYTES];
     const json_t *paths = NULL;
     PL_TRY(join(l, "config.json", where));
-    PL_TRY(pl_field_object(l->config, "pleiad_paths", where, &paths, l->err));
+    PL_TRY(pl_member_object(l->config, "pleiad_paths", where, &paths, l->err));
     PL_TRY(pl_checkpoint_expect_paths(l->checkpoint, json_object_size(paths), l->err));
     if (!paths)
         return PL_OK;
@@ -73,7 +73,7 @@ static pl_status read_nested_paths(const loader *l)
     {
         if (!json_is_string(spec))
             return pl_fail(l->err, PL_ERR_FORMAT, "%s: pleiad_paths.%s is %s, expected a string", where, name,
-                           pl_field_kind(spec));
+                           pl_member_kind(spec));
         PL_TRY(pl_checkpoint_add_path(l->checkpoint, name, json_string_value(spec), json_string_length(spec), l->err));
     }
     return PL_OK;
@@ -97,7 +97,7 @@ static pl_status list_shards(loader *l, const char ***names, size_t *n)
     static const char file[] = "model.safetensors.index.json";
     const json_t *map = NULL;
     PL_TRY(read_json(l, file, &l->index));
-    PL_TRY(pl_field_object(l->index, "weight_map", file, &map, l->err));
+    PL_TRY(pl_member_object(l->index, "weight_map", file, &map, l->err));
     size_t room = json_object_size(map);
     if (room == 0)
         return pl_fail(l->err, PL_ERR_FORMAT, "%s/%s: weight_map is missing or empty", l->checkpoint->path, file);
@@ -113,7 +113,7 @@ static pl_status list_shards(loader *l, const char ***names, size_t *n)
         if (!name || !plain_file_name(name))
             return pl_fail(l->err, PL_ERR_FORMAT,
                            "%s/%s: tensor %s: '%s' is not the name of a safetensors file in this folder",
-                           l->checkpoint->path, file, tensor, name ? name : pl_field_kind(value));
+                           l->checkpoint->path, file, tensor, name ? name : pl_member_kind(value));
         all[i++] = name;
     }
     qsort(all, room, sizeof *all, compare_texts);
@@ -218,8 +218,8 @@ static pl_status bind_head(const loader *l, const pl_binder *binder)
 {
     pl_checkpoint *c = l->checkpoint;
     bool tied = true;
-    PL_TRY(pl_field_bool(l->config, "tie_word_embeddings", c->path, &tied, l->err));
-    PL_TRY(pl_field_bool(json_object_get(l->config, "text_config"), "tie_word_embeddings", c->path, &tied, l->err));
+    PL_TRY(pl_member_bool(l->config, "tie_word_embeddings", c->path, &tied, l->err));
+    PL_TRY(pl_member_bool(json_object_get(l->config, "text_config"), "tie_word_embeddings", c->path, &tied, l->err));
     if (tied)
         return PL_OK;
     const char *name = "lm_head.weight", *nested = "language_model.lm_head.weight";

@@ -17,7 +17,7 @@ typedef struct reader {
 static pl_status read_size(const reader *r, const char *key, int fallback, int *out)
 {
     *out = fallback;
-    return pl_field_int(r->text, key, r->where, 0, SIZE_MAX_VALUE, out, r->err);
+    return pl_member_int(r->text, key, r->where, 0, SIZE_MAX_VALUE, out, r->err);
 }
 
 static pl_status unsupported(const reader *r, const char *key, const char *what)
@@ -53,7 +53,7 @@ static pl_status read_sizes(const reader *r)
 static pl_status read_ffn(const reader *r)
 {
     pl_config *c = r->config;
-    const json_t *value = pl_field_get(r->text, "intermediate_size");
+    const json_t *value = pl_member_get(r->text, "intermediate_size");
     int width = 16384;
     if (!json_is_array(value)) {
         PL_TRY(read_size(r, "intermediate_size", width, &width));
@@ -78,7 +78,7 @@ static pl_status read_ffn(const reader *r)
 static pl_status read_layer_types(const reader *r)
 {
     pl_config *c = r->config;
-    const json_t *value = pl_field_get(r->text, "layer_types");
+    const json_t *value = pl_member_get(r->text, "layer_types");
     for (int l = 0; l < c->n_layers; l++)
         c->local[l] = pl_config_local_by_rule(l);
     if (!value)
@@ -100,7 +100,7 @@ static pl_status read_sparsity(const reader *r)
 {
     static const char key[] = "activation_sparsity_pattern";
     pl_config *c = r->config;
-    const json_t *value = pl_field_get(r->text, key);
+    const json_t *value = pl_member_get(r->text, key);
     if (value && (!json_is_array(value) || json_array_size(value) < (size_t)c->n_layers))
         return pl_fail(r->err, PL_ERR_FORMAT, "%s: %s is not a list of %d numbers", r->where, key, c->n_layers);
     for (int l = 0; l < c->n_layers; l++) {
@@ -120,14 +120,14 @@ static pl_status read_rope_of(const reader *r, const json_t *parameters, const c
 {
     const json_t *section = NULL;
     const char *type = "default";
-    PL_TRY(pl_field_object(parameters, key, r->where, &section, r->err));
+    PL_TRY(pl_member_object(parameters, key, r->where, &section, r->err));
     if (!section)
         return pl_fail(r->err, PL_ERR_FORMAT, "%s: rope_parameters has no %s", r->where, key);
-    PL_TRY(pl_field_text(section, "rope_type", r->where, &type, r->err));
+    PL_TRY(pl_member_text(section, "rope_type", r->where, &type, r->err));
     if (strcmp(type, "default") != 0)
         return pl_fail(r->err, PL_ERR_UNSUPPORTED, "%s: rope_parameters.%s.rope_type is %s, only default is supported",
                        r->where, key, type);
-    return pl_field_float(section, "rope_theta", r->where, base, r->err);
+    return pl_member_float(section, "rope_theta", r->where, base, r->err);
 }
 
 static pl_status read_rope(const reader *r)
@@ -136,11 +136,11 @@ static pl_status read_rope(const reader *r)
     const json_t *parameters = NULL;
     c->rope_base_global = 1e6f;
     c->rope_base_local = 1e4f;
-    if (pl_field_get(r->text, "rope_scaling"))
+    if (pl_member_get(r->text, "rope_scaling"))
         return unsupported(r, "rope_scaling", "scaled rotary positions are not supported, expected null");
-    PL_TRY(pl_field_float(r->text, "rope_theta", r->where, &c->rope_base_global, r->err));
-    PL_TRY(pl_field_float(r->text, "rope_local_base_freq", r->where, &c->rope_base_local, r->err));
-    PL_TRY(pl_field_object(r->text, "rope_parameters", r->where, &parameters, r->err));
+    PL_TRY(pl_member_float(r->text, "rope_theta", r->where, &c->rope_base_global, r->err));
+    PL_TRY(pl_member_float(r->text, "rope_local_base_freq", r->where, &c->rope_base_local, r->err));
+    PL_TRY(pl_member_object(r->text, "rope_parameters", r->where, &parameters, r->err));
     if (!parameters)
         return PL_OK;
     PL_TRY(read_rope_of(r, parameters, "full_attention", &c->rope_base_global));
@@ -151,12 +151,12 @@ static pl_status read_numbers(const reader *r)
 {
     pl_config *c = r->config;
     c->eps = 1e-6f;
-    PL_TRY(pl_field_float(r->text, "rms_norm_eps", r->where, &c->eps, r->err));
+    PL_TRY(pl_member_float(r->text, "rms_norm_eps", r->where, &c->eps, r->err));
     const json_t *cap = json_object_get(r->text, "final_logit_softcapping");
     c->softcap = cap && json_is_null(cap) ? 0 : 30;
-    PL_TRY(pl_field_float(r->text, "final_logit_softcapping", r->where, &c->softcap, r->err));
+    PL_TRY(pl_member_float(r->text, "final_logit_softcapping", r->where, &c->softcap, r->err));
     c->altup_correct_scale = true;
-    return pl_field_bool(r->text, "altup_correct_scale", r->where, &c->altup_correct_scale, r->err);
+    return pl_member_bool(r->text, "altup_correct_scale", r->where, &c->altup_correct_scale, r->err);
 }
 
 /* What the equations take for granted. */
@@ -171,10 +171,10 @@ static pl_status refuse_other_models(const reader *r)
     PL_TRY(read_size(r, "altup_active_idx", 0, &active));
     if (active != 0)
         return unsupported(r, "altup_active_idx", "only 0 is supported");
-    PL_TRY(pl_field_bool(r->text, "attention_bias", r->where, &bias, r->err));
+    PL_TRY(pl_member_bool(r->text, "attention_bias", r->where, &bias, r->err));
     if (bias)
         return unsupported(r, "attention_bias", "biases are not supported");
-    PL_TRY(pl_field_text(r->text, "hidden_activation", r->where, &activation, r->err));
+    PL_TRY(pl_member_text(r->text, "hidden_activation", r->where, &activation, r->err));
     if (strcmp(activation, "gelu_pytorch_tanh") != 0)
         return pl_fail(r->err, PL_ERR_UNSUPPORTED, "%s: hidden_activation is %s, only gelu_pytorch_tanh is supported",
                        r->where, activation);
@@ -185,7 +185,7 @@ static pl_status refuse_other_models(const reader *r)
 static const json_t *first_with(const json_t *const *objects, int n, const char *key)
 {
     for (int i = 0; i < n; i++) {
-        const json_t *value = objects[i] ? pl_field_get(objects[i], key) : NULL;
+        const json_t *value = objects[i] ? pl_member_get(objects[i], key) : NULL;
         if (value)
             return value;
     }
@@ -197,7 +197,8 @@ static pl_status read_id(const reader *r, const json_t *value, const char *key, 
     if (!value)
         return PL_OK;
     if (!json_is_integer(value))
-        return pl_fail(r->err, PL_ERR_FORMAT, "%s: %s is %s, expected an integer", r->where, key, pl_field_kind(value));
+        return pl_fail(r->err, PL_ERR_FORMAT, "%s: %s is %s, expected an integer", r->where, key,
+                       pl_member_kind(value));
     json_int_t id = json_integer_value(value);
     if (id < 0 || id >= r->config->vocab)
         return pl_fail(r->err, PL_ERR_FORMAT, "%s: %s %" JSON_INTEGER_FORMAT " is outside the vocabulary of %d",
@@ -228,12 +229,12 @@ static pl_status find_text_section(const json_t *root, const char *where, const 
 {
     const json_t *section = NULL;
     const char *type = NULL;
-    PL_TRY(pl_field_object(root, "text_config", where, &section, err));
+    PL_TRY(pl_member_object(root, "text_config", where, &section, err));
     if (!section)
         section = root;
-    PL_TRY(pl_field_text(section, "model_type", where, &type, err));
+    PL_TRY(pl_member_text(section, "model_type", where, &type, err));
     if (!type)
-        PL_TRY(pl_field_text(root, "model_type", where, &type, err));
+        PL_TRY(pl_member_text(root, "model_type", where, &type, err));
     if (!type)
         return pl_fail(err, PL_ERR_FORMAT, "%s: model_type is missing, expected gemma3n", where);
     if (strcmp(type, "gemma3n") != 0 && strcmp(type, "gemma3n_text") != 0)
@@ -266,9 +267,9 @@ pl_status pl_config_from_json(const char *json, size_t n, const char *generation
 {
     json_t *root = NULL, *extra = NULL;
     pl_status status;
-    PL_TRY_GOTO(pl_field_parse(json, n, where, &root, err));
+    PL_TRY_GOTO(pl_member_parse(json, n, where, &root, err));
     if (generation)
-        PL_TRY_GOTO(pl_field_parse(generation, n_generation, "generation_config.json", &extra, err));
+        PL_TRY_GOTO(pl_member_parse(generation, n_generation, "generation_config.json", &extra, err));
     status = pl_config_from_tree(root, extra, where, out, err);
 fail:
     json_decref(extra);

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-pl_status pl_field_parse(const char *text, size_t n, const char *where, json_t **out, pl_error *err)
+pl_status pl_member_parse(const char *text, size_t n, const char *where, json_t **out, pl_error *err)
 {
     json_error_t error;
     json_t *root = json_loadb(text, n, JSON_REJECT_DUPLICATES, &error);
@@ -11,7 +11,7 @@ pl_status pl_field_parse(const char *text, size_t n, const char *where, json_t *
     if (!root)
         return pl_fail(err, PL_ERR_FORMAT, "%s: line %d, column %d: %s", where, error.line, error.column, error.text);
     if (!json_is_object(root)) {
-        pl_fail(err, PL_ERR_FORMAT, "%s: is %s, expected an object", where, pl_field_kind(root));
+        pl_fail(err, PL_ERR_FORMAT, "%s: is %s, expected an object", where, pl_member_kind(root));
         json_decref(root);
         return PL_ERR_FORMAT;
     }
@@ -19,7 +19,7 @@ pl_status pl_field_parse(const char *text, size_t n, const char *where, json_t *
     return PL_OK;
 }
 
-const char *pl_field_kind(const json_t *value)
+const char *pl_member_kind(const json_t *value)
 {
     switch (json_typeof(value)) {
     case JSON_OBJECT: return "an object";
@@ -34,7 +34,7 @@ const char *pl_field_kind(const json_t *value)
     return "nothing";
 }
 
-const json_t *pl_field_get(const json_t *object, const char *key)
+const json_t *pl_member_get(const json_t *object, const char *key)
 {
     const json_t *value = json_object_get(object, key);
     return json_is_null(value) ? NULL : value;
@@ -43,13 +43,13 @@ const json_t *pl_field_get(const json_t *object, const char *key)
 static pl_status wrong_kind(const json_t *value, const char *key, const char *where, const char *expected,
                             pl_error *err)
 {
-    return pl_fail(err, PL_ERR_FORMAT, "%s: %s is %s, expected %s", where, key, pl_field_kind(value), expected);
+    return pl_fail(err, PL_ERR_FORMAT, "%s: %s is %s, expected %s", where, key, pl_member_kind(value), expected);
 }
 
-pl_status pl_field_int(const json_t *object, const char *key, const char *where, int low, int high, int *out,
-                       pl_error *err)
+pl_status pl_member_int(const json_t *object, const char *key, const char *where, int low, int high, int *out,
+                        pl_error *err)
 {
-    const json_t *value = pl_field_get(object, key);
+    const json_t *value = pl_member_get(object, key);
     if (!value)
         return PL_OK;
     if (!json_is_integer(value))
@@ -62,9 +62,9 @@ pl_status pl_field_int(const json_t *object, const char *key, const char *where,
     return PL_OK;
 }
 
-pl_status pl_field_float(const json_t *object, const char *key, const char *where, float *out, pl_error *err)
+pl_status pl_member_float(const json_t *object, const char *key, const char *where, float *out, pl_error *err)
 {
-    const json_t *value = pl_field_get(object, key);
+    const json_t *value = pl_member_get(object, key);
     if (!value)
         return PL_OK;
     if (!json_is_number(value))
@@ -76,9 +76,9 @@ pl_status pl_field_float(const json_t *object, const char *key, const char *wher
     return PL_OK;
 }
 
-pl_status pl_field_bool(const json_t *object, const char *key, const char *where, bool *out, pl_error *err)
+pl_status pl_member_bool(const json_t *object, const char *key, const char *where, bool *out, pl_error *err)
 {
-    const json_t *value = pl_field_get(object, key);
+    const json_t *value = pl_member_get(object, key);
     if (!value)
         return PL_OK;
     if (!json_is_boolean(value))
@@ -87,9 +87,9 @@ pl_status pl_field_bool(const json_t *object, const char *key, const char *where
     return PL_OK;
 }
 
-pl_status pl_field_text(const json_t *object, const char *key, const char *where, const char **out, pl_error *err)
+pl_status pl_member_text(const json_t *object, const char *key, const char *where, const char **out, pl_error *err)
 {
-    const json_t *value = pl_field_get(object, key);
+    const json_t *value = pl_member_get(object, key);
     if (!value)
         return PL_OK;
     if (!json_is_string(value))
@@ -98,9 +98,9 @@ pl_status pl_field_text(const json_t *object, const char *key, const char *where
     return PL_OK;
 }
 
-pl_status pl_field_object(const json_t *object, const char *key, const char *where, const json_t **out, pl_error *err)
+pl_status pl_member_object(const json_t *object, const char *key, const char *where, const json_t **out, pl_error *err)
 {
-    const json_t *value = pl_field_get(object, key);
+    const json_t *value = pl_member_get(object, key);
     if (!value)
         return PL_OK;
     if (!json_is_object(value))

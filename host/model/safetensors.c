@@ -143,7 +143,7 @@ pl_status pl_safetensors_parse(const unsigned char *data, size_t size, const cha
     char section[4096];
     snprintf(section, sizeof section, "%s: header", where);
     json_t *root;
-    PL_TRY(pl_field_parse((const char *)data + sizeof header, (size_t)header, section, &root, err));
+    PL_TRY(pl_member_parse((const char *)data + sizeof header, (size_t)header, section, &root, err));
     parser p = {data + sizeof header + header, size - sizeof header - header, where, arena, err};
     pl_status status = read_tensors(&p, root, out);
     json_decref(root);

@@ -36,6 +36,9 @@ struct pl_backend {
     /* Queues a copy into the ops' memory. src is free again when it returns. */
     void (*upload)(pl_stream *s, void *dst, const void *src, size_t bytes);
 
+    /* Queues a copy within the ops' memory; the two do not overlap. */
+    void (*copy)(pl_stream *s, void *dst, const void *src, size_t bytes);
+
     /* Queues a copy of the ops' memory into shared memory; it is there after wait_for a later mark. */
     void (*download)(pl_stream *s, void *dst, const void *src, size_t bytes);
 

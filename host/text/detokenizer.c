@@ -94,6 +94,19 @@ static size_t piece_text(const char *text, size_t n, char *out)
     return k;
 }
 
+size_t pl_piece_bytes(const pl_tokenizer *tokenizer, int32_t id, char *out)
+{
+    const pl_token_tables *t = &tokenizer->tables;
+    if (id < 0 || (uint32_t)id >= t->head->n_pieces || (t->flags[id] & PL_PIECE_HIDDEN))
+        return 0;
+    const char *piece = t->index.text + t->index.offset[id];
+    size_t n = t->index.offset[id + 1] - t->index.offset[id];
+    if (!(t->flags[id] & PL_PIECE_BYTE))
+        return piece_text(piece, n, out);
+    out[0] = (char)pl_piece_byte(piece, n);
+    return 1;
+}
+
 pl_status pl_detokenizer_push(pl_detokenizer *d, int32_t id, const char **text, size_t *n, pl_error *err)
 {
     const pl_token_tables *t = &d->tokenizer->tables;

@@ -25,6 +25,10 @@ pl_status pl_detokenizer_reserve(pl_detokenizer *d, pl_error *err);
 /* *text (valid until the next call): what can be shown after this token. Allocates only to grow. */
 pl_status pl_detokenizer_push(pl_detokenizer *d, int32_t id, const char **text, size_t *n, pl_error *err);
 
+/* Writes the bytes of one piece by itself to out[PL_MAX_PIECE_BYTES], returns how many: of a byte piece its byte, of an id
+ * that is none 0. */
+size_t pl_piece_bytes(const pl_tokenizer *tokenizer, int32_t id, char *out);
+
 /* What is left at the end of the stream. */
 pl_status pl_detokenizer_finish(pl_detokenizer *d, const char **text, size_t *n, pl_error *err);
 

@@ -162,6 +162,34 @@ Test(backend, a_long_upload_arrives)
     close_backend(b);
 }
 
+/* In their turn between what is written before and after. */
+static void copies(pl_backend *b)
+{
+    const size_t bytes = 5000;
+    unsigned char *first = malloc(bytes), *second = malloc(bytes);
+    cr_assert(first && second);
+    fill(first, bytes, 1);
+    fill(second, bytes, 2);
+    char *from = take(b, bytes), *to = take(b, bytes + 1);
+    b->upload(b->stream, from, first, bytes);
+    b->copy(b->stream, to + 1, from, bytes);
+    b->upload(b->stream, from, second, bytes);
+    b->copy(b->stream, to, from, 1);
+    b->copy(b->stream, to, from, 0);
+    expect_bytes(b, b->stream, to + 1, first, bytes);
+    expect_bytes(b, b->stream, to, second, 1);
+    expect_bytes(b, b->stream, from, second, bytes);
+    b->memory_give(b, from, bytes);
+    b->memory_give(b, to, bytes + 1);
+    free(first);
+    free(second);
+}
+
+Test(backend, copies_keep_their_turn)
+{
+    for_each_mode(copies);
+}
+
 /* More than goes into the pinned memory that uploads leave from, in pieces of all sizes. */
 static void many_uploads(pl_backend *b)
 {

@@ -156,10 +156,13 @@ static pl_draw card_image(const settings &s, const std::vector<int32_t> &prompt)
 }
 
 /* What the host's sampler says, as the card would. */
-static int32_t host_token(pl_sampler *sampler, const float *logits)
+static int32_t host_token(pl_sampler *sampler, int32_t vocab, const float *logits)
 {
     int32_t id = -9;
-    pl_status status = pl_sampler_sample(sampler, logits, &id, nullptr);
+    pl_candidates room;
+    cr_assert_eq(pl_candidates_init(&room, vocab, nullptr), PL_OK);
+    pl_status status = pl_sampler_sample(sampler, &room, logits, nullptr, &id, nullptr);
+    pl_candidates_free(&room);
     return status == PL_OK ? id : status == PL_ERR_NUMERIC ? PL_DRAW_NOT_FINITE : PL_DRAW_ALL_BANNED;
 }
 
@@ -230,7 +233,7 @@ struct both {
         expect_done(cudaStreamSynchronize(stream));
         count++;
         for (size_t i = 0; i < of.size(); i++) {
-            int32_t want = host_token(of[i]->host.get(), x.data() + i * (size_t)vocab);
+            int32_t want = host_token(of[i]->host.get(), vocab, x.data() + i * (size_t)vocab);
             pl_drawn got;
             got.both = __atomic_load_n(&of[i]->drawn->both, __ATOMIC_ACQUIRE);
             cr_assert_eq(got.token, want, "%s, draw %u, row %zu: %d, the host's is %d", what, count, i, got.token,

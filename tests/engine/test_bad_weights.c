@@ -1,6 +1,7 @@
 /* Weights that hold something else than numbers: named when the engine loads them, or, in the per-layer table,
  * when the row is first read; the session goes on after that. */
 #include "host/base/arena.h"
+#include "host/engine/engine.h"
 #include "host/include/pleiad.h"
 #include "host/model/gguf.h"
 #include "tests/unit/scratch.h"
@@ -94,5 +95,47 @@ Test(bad_weights, a_row_of_the_per_layer_table)
     expect_failure(status, PL_ERR_NUMERIC, &err, WORDS("per_layer_token_embd.weight", "row 600"));
     cr_assert_eq(pl_generate(session, good, 3, &params, NULL, &err), PL_OK, "%s", err.message);
     pl_session_free(session);
+    pl_engine_free(engine);
+}
+
+/* ---- served beside others ---- */
+
+static _Atomic int n_done;
+static pl_status status_of[4];
+static char message_of[4][PL_ERROR_BYTES];
+
+static void keep_status(void *user, const pl_outcome *outcome)
+{
+    size_t i = (size_t)((pl_status *)user - status_of);
+    status_of[i] = outcome->status;
+    memcpy(message_of[i], outcome->message, strlen(outcome->message) + 1);
+    n_done++;
+}
+
+Test(bad_weights, only_the_request_that_reads_it_fails)
+{
+    pl_engine *engine = NULL;
+    pl_scheduler *scheduler = NULL;
+    put("per_layer_token_embd.weight", Q8_BYTES(600 * 384), &f16_nan, sizeof f16_nan);
+    cr_assert_eq(open_engine(&engine), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_scheduler_create(engine, NULL, &scheduler, &err), PL_OK, "%s", err.message);
+    pl_request r = pl_request_default();
+    r.on_done = keep_status;
+    r.generation.max_tokens = 1;
+    pl_engine_lock(engine); /* all into one step */
+    for (int i = 0; i < 4; i++) {
+        const int32_t prompt[] = {2, 500, i == 2 ? 600 : 700 + i};
+        r.prompt = prompt;
+        r.n_prompt = 3;
+        r.user = &status_of[i];
+        cr_assert_eq(pl_scheduler_submit(scheduler, &r, NULL, &err), PL_OK, "%s", err.message);
+    }
+    pl_engine_unlock(engine);
+    while (n_done < 4)
+        usleep(1000);
+    for (int i = 0; i < 4; i++)
+        cr_assert_eq(status_of[i], i == 2 ? PL_ERR_NUMERIC : PL_OK, "request %d: %s", i, message_of[i]);
+    cr_assert(strstr(message_of[2], "row 600"), "%s", message_of[2]);
+    pl_scheduler_free(scheduler);
     pl_engine_free(engine);
 }

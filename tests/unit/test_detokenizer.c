@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host/text/detokenizer.h"
+#include "host/text/token_source.h"
 #include "host/text/utf8.h"
 #include "tests/unit/fail_alloc.h"
 #include "tests/unit/tokenizer_fixture.h"
@@ -26,6 +27,20 @@ static void expect_finish(pl_detokenizer *d, const char *shown)
     size_t n;
     cr_assert_eq(pl_detokenizer_finish(d, &text, &n, &err), PL_OK);
     cr_expect(n == strlen(shown) && memcmp(text, shown, n) == 0, "end: \"%.*s\", expected \"%s\"", (int)n, text, shown);
+}
+
+Test(detokenizer, gives_single_pieces_as_bytes)
+{
+    pl_tokenizer *tokenizer = fixture_tokenizer();
+    char out[PL_MAX_PIECE_BYTES];
+    int32_t control = pl_tokenizer_id(tokenizer, "<bos>", 5), space = pl_tokenizer_id(tokenizer, "\xe2\x96\x81", 3);
+    cr_expect(pl_piece_bytes(tokenizer, pl_tokenizer_id(tokenizer, "a", 1), out) == 1 && out[0] == 'a');
+    cr_expect(pl_piece_bytes(tokenizer, BYTE(E4), out) == 1 && out[0] == '\xe4');
+    cr_expect(pl_piece_bytes(tokenizer, space, out) == 1 && out[0] == ' ');
+    cr_expect(pl_piece_bytes(tokenizer, control, out) == 5 && memcmp(out, "<bos>", 5) == 0);
+    cr_expect_eq(pl_piece_bytes(tokenizer, -1, out), 0);
+    cr_expect_eq(pl_piece_bytes(tokenizer, pl_tokenizer_size(tokenizer), out), 0);
+    pl_tokenizer_free(tokenizer);
 }
 
 Test(detokenizer, holds_a_run_of_bytes_until_it_ends)

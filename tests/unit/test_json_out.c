@@ -56,13 +56,26 @@ Test(json_out, keys_with_values)
     pl_json_put_size(&json, "z", 7);
     pl_json_key_array(&json, "a");
     pl_json_int(&json, 1);
+    pl_json_raw(&json, "{\"x\":[]}", 8);
     pl_json_end_array(&json);
     pl_json_key_object(&json, "o");
     pl_json_put_double(&json, "d", 0.5);
     pl_json_end_object(&json);
     pl_json_put_bool(&json, "b", true);
     pl_json_end_object(&json);
-    gives(&json, "{\"s\":\"x\",\"n\":null,\"i\":-3,\"z\":7,\"a\":[1],\"o\":{\"d\":0.5},\"b\":true}");
+    gives(&json, "{\"s\":\"x\",\"n\":null,\"i\":-3,\"z\":7,\"a\":[1,{\"x\":[]}],\"o\":{\"d\":0.5},\"b\":true}");
+}
+
+/* RFC 4648, section 10 */
+Test(json_out, base64)
+{
+    pl_json json = pl_json_to_buffer();
+    pl_json_begin_array(&json);
+    for (size_t n = 0; n <= 6; n++)
+        pl_json_base64(&json, "foobar", n);
+    pl_json_base64(&json, "\xff\xfe\xfb", 3);
+    pl_json_end_array(&json);
+    gives(&json, "[\"\",\"Zg==\",\"Zm8=\",\"Zm9v\",\"Zm9vYg==\",\"Zm9vYmE=\",\"Zm9vYmFy\",\"//77\"]");
 }
 
 Test(json_out, escapes)

@@ -29,7 +29,7 @@ Test(memory, weights_are_what_an_engine_loads)
         cr_assert_eq(pl_engine_create(model, &params, &engine, NULL), PL_OK);
         pl_engine_describe(engine, &info);
         pl_memory_plan_compute(model->checkpoint, 64, 64, &plan);
-        pl_card_memory_compute(engine->config, &plan, PL_PLE_HOST, 1, 64, 64, &card);
+        pl_card_memory_compute(engine->config, &plan, PL_PLE_HOST, &(pl_kv_size){1, 64, 64, 0}, &card);
         cr_expect_eq(card.weights, plan.core_packed + plan.core_mapped + plan.head_packed + plan.head_mapped);
         cr_expect_geq(card.weights, info.weight_bytes + info.mapped_bytes, "%zu, %zu + %zu", card.weights,
                       info.weight_bytes, info.mapped_bytes);
@@ -50,14 +50,14 @@ Test(memory, of_a_card)
     pl_card_memory m[PL_PLE_DISK + 1], more;
     pl_memory_plan_compute(model->checkpoint, 64, 64, &plan);
     for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++) {
-        pl_card_memory_compute(config, &plan, ple, 1, 256, 64, &m[ple]);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 64, 0}, &m[ple]);
         cr_assert_eq(pl_card_memory_total(&m[ple]), m[ple].weights + m[ple].kv + m[ple].work + m[ple].reserve +
                                                         (ple == PL_PLE_VRAM ? plan.ple_table : 0));
-        pl_card_memory_compute(config, &plan, ple, 2, 256, 64, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){2, 256, 64, 0}, &more);
         cr_assert_eq(more.kv, 2 * m[ple].kv);
-        pl_card_memory_compute(config, &plan, ple, 1, 512, 64, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 512, 64, 0}, &more);
         cr_assert(more.kv > m[ple].kv && more.work > m[ple].work);
-        pl_card_memory_compute(config, &plan, ple, 1, 256, 128, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 128, 0}, &more);
         cr_assert(more.work > m[ple].work && more.pinned >= m[ple].pinned);
     }
     cr_assert_eq(m[PL_PLE_VRAM].pinned + m[PL_PLE_VRAM].host, 0);

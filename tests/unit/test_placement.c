@@ -133,6 +133,8 @@ static const pl_placement_wish wishes[] = {
     {.sessions = 1, .ple = PL_PLE_PINNED},
     {.sessions = 1, .ple = PL_PLE_HOST},
     {.sessions = 1, .ple = PL_PLE_DISK},
+    {.sessions = 64, .kv_tokens = 100000},
+    {.sessions = 1000, .context = 8192, .kv_tokens = -1},
 };
 
 #define WISHES (sizeof wishes / sizeof *wishes)
@@ -153,7 +155,8 @@ static int compare(const pl_placement *a, const pl_placement *b)
 static void check_fits(const model *m, const pl_placement *p, const pl_placement_wish *wish, size_t available)
 {
     pl_card_memory again;
-    pl_card_memory_compute(&m->config, &m->plan, p->ple, p->sessions, p->context, p->batch_rows, &again);
+    pl_kv_size size = {p->sessions, p->context, p->batch_rows, p->kv_tokens};
+    pl_card_memory_compute(&m->config, &m->plan, p->ple, &size, &again);
     size_t total = again.weights + again.kv + again.work + again.reserve + again.table;
     cr_assert_eq(total, pl_card_memory_total(&p->memory));
     cr_assert_leq(total, available);
@@ -210,10 +213,70 @@ Test(placement, as_much_as_fits)
             continue;
         if (p.context < 32768)
             cr_assert_eq(p.batch_rows, 64);
-        pl_card_memory_compute(&m.config, &m.plan, p.ple, 1, p.context < 32768 ? p.context + 256 : p.context,
-                               p.context < 32768 ? 64 : 2 * p.batch_rows, &more);
+        pl_kv_size size = {1, p.context, 2 * p.batch_rows, 0};
+        if (p.context < 32768)
+            size = (pl_kv_size){1, p.context + 256, 64, 0};
+        pl_card_memory_compute(&m.config, &m.plan, p.ple, &size, &more);
         cr_assert_gt(pl_card_memory_total(&more), card - PL_CARD_CONTEXT, "%zu MiB: %s", card / MIB, p.reason);
     }
+}
+
+/* ---- K/V by budget ---- */
+
+static size_t taken(const model *m, const pl_placement *p, int64_t kv_tokens)
+{
+    pl_card_memory memory;
+    pl_kv_size size = {p->sessions, p->context, p->batch_rows, kv_tokens};
+    pl_card_memory_compute(&m->config, &m->plan, p->ple, &size, &memory);
+    return pl_card_memory_total(&memory);
+}
+
+/* Many sessions cost little more than one; what is asked for comes before the table, what is taken unasked after it, and
+ * that leaves room for others. */
+Test(placement, kv_by_budget)
+{
+    model m = published(true);
+    for (size_t card = 4 * GIB; card <= 26 * GIB; card += 64 * MIB) {
+        size_t available = card - PL_CARD_CONTEXT;
+        pl_placement one = chosen(&m, card, 16 * GIB, wishes[1]);
+        pl_placement p = chosen(&m, card, 16 * GIB, (pl_placement_wish){.sessions = 64, .kv_tokens = 100000});
+        if (p.backend == PL_BACKEND_CPU)
+            continue;
+        cr_assert_eq(p.sessions, 64);
+        cr_assert_leq(p.context, one.context);
+        cr_assert(p.kv_tokens >= p.context && p.kv_tokens <= 100000);
+        cr_assert_leq(taken(&m, &p, p.kv_tokens), available);
+        if (p.kv_tokens < 100000)
+            cr_assert_gt(taken(&m, &p, p.kv_tokens + PL_KV_PAGE), available, "%zu MiB: %s", card / MIB, p.reason);
+        p = chosen(&m, card, 16 * GIB, (pl_placement_wish){.sessions = 64, .kv_tokens = -1});
+        if (p.kv_tokens == p.context)
+            continue;
+        cr_assert_leq(taken(&m, &p, p.kv_tokens), available - GIB);
+        cr_assert_gt(taken(&m, &p, p.kv_tokens + PL_KV_PAGE), available - GIB);
+        cr_assert_not_null(strstr(p.reason, "K/V of"));
+    }
+}
+
+Test(placement, kv_by_budget_on_the_cpu)
+{
+    model m = published(true);
+    const pl_placement_wish wish = {
+        .backend = PL_BACKEND_CPU, .sessions = 1000, .context = 32768, .batch_rows = 512, .kv_tokens = -1};
+    size_t weights = m.plan.core_packed + m.plan.head_packed;
+    int64_t before = 0;
+    for (size_t host = 0; host < 1024 * GIB; host += host / 8 + GIB) {
+        pl_placement p = chosen(&m, 0, host, wish);
+        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens};
+        cr_assert_geq(p.kv_tokens, p.context);
+        cr_assert_leq(p.kv_tokens, 1000 * (int64_t)p.context);
+        cr_assert_geq(p.kv_tokens, before);
+        cr_assert(p.kv_tokens == p.context || pl_kv_bytes(&m.config, &size) <= (host - weights) / 4);
+        before = p.kv_tokens;
+    }
+    cr_assert_gt(before, 32768);
+    cr_assert_eq(chosen(&m, 0, 0, (pl_placement_wish){.kv_tokens = 70000}).kv_tokens, 70000);
+    cr_assert_eq(chosen(&m, 0, 0, (pl_placement_wish){.kv_tokens = 0}).kv_tokens, 0);
+    cr_assert_eq(pl_placement_kv_tokens(&m.config, 3, 1000, 64, SIZE_MAX), 3000);
 }
 
 /* ---- what cannot be ---- */
@@ -284,7 +347,7 @@ Test(placement, proposals_are_true)
                 int tokens = c ? (int)strtol(c + 4, NULL, 10) : 4096;
                 pl_card_memory counted;
                 model smaller = m;
-                pl_card_memory_compute(&m.config, &m.plan, PL_PLE_HOST, 1, tokens, 512, &counted);
+                pl_card_memory_compute(&m.config, &m.plan, PL_PLE_HOST, &(pl_kv_size){1, tokens, 512, 0}, &counted);
                 smaller.plan.core_packed = (size_t)bytes - counted.kv - counted.work;
                 smaller.plan.core_mapped = smaller.plan.head_packed = 0;
                 cr_assert_geq((double)smaller.plan.core_packed, (double)m.plan.card_weights * 3 / 8 - 1e8);

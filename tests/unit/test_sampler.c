@@ -118,11 +118,15 @@ static const char *no_text(void *user, int32_t id, size_t *n)
     return NULL;
 }
 
+static pl_candidates room;
+
 static pl_sampler *create(const pl_sampling *params, int32_t vocab)
 {
     pl_sampler *sampler = NULL;
     pl_error err;
     cr_assert_eq(pl_sampler_create(params, vocab, 1000, no_text, NULL, &sampler, &err), PL_OK);
+    pl_candidates_free(&room);
+    cr_assert_eq(pl_candidates_init(&room, vocab, &err), PL_OK);
     return sampler;
 }
 
@@ -130,7 +134,7 @@ static int32_t sample(pl_sampler *sampler, const float *logits)
 {
     int32_t id = -1;
     pl_error err = {0};
-    cr_assert_eq(pl_sampler_sample(sampler, logits, &id, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_sampler_sample(sampler, &room, logits, NULL, &id, &err), PL_OK, "%s", err.message);
     return id;
 }
 
@@ -360,14 +364,14 @@ Test(sampler, logits_that_are_not_finite)
         pl_error err;
         logits[150] = INFINITY;
         logits[137] = NAN;
-        cr_assert_eq(pl_sampler_sample(sampler, logits, &id, &err), PL_ERR_NUMERIC);
+        cr_assert_eq(pl_sampler_sample(sampler, &room, logits, NULL, &id, &err), PL_ERR_NUMERIC);
         cr_assert(!strcmp(err.message, "the logit of token 137 is nan") ||
                   !strcmp(err.message, "the logit of token 137 is -nan"));
         logits[137] = -INFINITY;
-        cr_assert_eq(pl_sampler_sample(sampler, logits, &id, &err), PL_ERR_NUMERIC);
+        cr_assert_eq(pl_sampler_sample(sampler, &room, logits, NULL, &id, &err), PL_ERR_NUMERIC);
         cr_assert_str_eq(err.message, "the logit of token 137 is -inf");
         logits[137] = 0.0f;
-        cr_assert_eq(pl_sampler_sample(sampler, logits, &id, &err), PL_ERR_NUMERIC);
+        cr_assert_eq(pl_sampler_sample(sampler, &room, logits, NULL, &id, &err), PL_ERR_NUMERIC);
         cr_assert_str_eq(err.message, "the logit of token 150 is inf");
         cr_assert_eq(id, 77);
         logits[150] = 0.0f;
@@ -411,11 +415,67 @@ Test(sampler, bans)
         sampler = create(&p, 5);
         int32_t id = 77;
         pl_error err;
-        cr_assert_eq(pl_sampler_sample(sampler, five, &id, &err), PL_ERR_ARGUMENT);
+        cr_assert_eq(pl_sampler_sample(sampler, &room, five, NULL, &id, &err), PL_ERR_ARGUMENT);
         cr_assert_str_eq(err.message, "sampling: the bias bans all 5 tokens");
         cr_assert_eq(id, 77);
         pl_sampler_free(sampler);
     }
+}
+
+/* A masked sampler is one whose bias bans the rest, whatever else is on. */
+Test(sampler, a_mask_is_a_list_of_bans)
+{
+    enum { VOCAB = 1111 };
+    static float logits[VOCAB];
+    static uint32_t mask[(VOCAB + 31) / 32];
+    static pl_logit_bias banned[VOCAB];
+    uint64_t state = 5;
+    for (int round = 0; round < 300; round++) {
+        pl_sampling p = pl_sampling_default();
+        p.temperature = round % 3 ? 1.3f : 0.0f;
+        p.top_k = round % 2 ? 20 : 0;
+        p.repeat_penalty = round % 5 ? 1.2f : 1.0f;
+        p.min_p = round % 7 ? 0.0f : 0.01f;
+        p.seed = (uint64_t)round;
+        p.bias = banned;
+        memset(mask, round % 4 ? 0 : 0xff, sizeof mask);
+        for (int i = 0; i < VOCAB; i++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            logits[i] = (float)(state >> 40) / 1e6f;
+            bool allowed = state >> 33 & 1 || i == VOCAB - 1;
+            mask[i / 32] = (mask[i / 32] & ~(1u << i % 32)) | (uint32_t)allowed << i % 32;
+            if (!allowed)
+                banned[p.n_bias++] = (pl_logit_bias){i, -INFINITY};
+        }
+        pl_sampler *want = create(&p, VOCAB);
+        p.n_bias = 0;
+        pl_sampler *masked = create(&p, VOCAB);
+        for (int i = 0; i < 5; i++) {
+            int32_t id = -1, expected = sample(want, logits);
+            cr_assert_eq(pl_sampler_sample(masked, &room, logits, mask, &id, NULL), PL_OK);
+            cr_assert_eq(id, expected, "round %d: %d, expected %d", round, id, expected);
+            pl_sampler_accept(want, id);
+            pl_sampler_accept(masked, id);
+        }
+        pl_sampler_free(want);
+        pl_sampler_free(masked);
+    }
+}
+
+Test(sampler, a_mask_and_a_bias_that_leave_nothing)
+{
+    pl_sampling p = pl_sampling_default();
+    const pl_logit_bias ban = {2, -INFINITY};
+    p.bias = &ban;
+    p.n_bias = 1;
+    pl_sampler *sampler = create(&p, 5);
+    const uint32_t mask = 1u << 2;
+    int32_t id = 77;
+    pl_error err;
+    cr_assert_eq(pl_sampler_sample(sampler, &room, five, &mask, &id, &err), PL_ERR_ARGUMENT);
+    cr_assert_str_eq(err.message, "sampling: the bias with the grammar bans all 5 tokens");
+    cr_assert_eq(id, 77);
+    pl_sampler_free(sampler);
 }
 
 Test(sampler, one_token)
@@ -462,7 +522,7 @@ static pl_status answer_at_length(void *ctx, pl_error *err)
         int32_t id = -1;
         float logprob;
         pl_logprob top[20];
-        PL_TRY(pl_sampler_sample(a->sampler, a->logits, &id, err));
+        PL_TRY(pl_sampler_sample(a->sampler, &room, a->logits, NULL, &id, err));
         PL_TRY(pl_sampler_logprobs(a->logits, 5000, id, &logprob, top, 20, err));
         pl_sampler_accept(a->sampler, id);
     }

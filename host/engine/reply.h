@@ -1,0 +1,43 @@
+/* One answer's state, whoever runs the steps: from the logits behind its last token to the events of the next.
+ *
+ *     choose (logits -> a token) -> show (the token -> text, an event, whether it was the last) -> choose ...
+ *
+ * Choosing works in room of the caller's, so that threads choose for many answers beside each other; an answer itself is
+ * used by one thread at a time. After creation nothing is allocated, but for text that is longer than any before. */
+#ifndef PL_ENGINE_REPLY_H
+#define PL_ENGINE_REPLY_H
+
+#include "host/engine/model.h"
+#include "host/engine/sampler.h"
+
+typedef struct pl_reply pl_reply;
+
+/* What pl_generate() and pl_scheduler_submit() refuse but sampling, stop strings and grammar, which creation checks. */
+pl_status pl_reply_check(const pl_config *config, int32_t context, const int32_t *prompt, size_t n,
+                         const pl_generation *params, pl_error *err);
+
+/* Copies what params point to, but for user, and takes a reference to the grammar; borrows the model. prompt, params:
+ * checked. drawn: tokens are chosen elsewhere, by draws; pl_reply_choose() is not to be called. */
+pl_status pl_reply_create(const pl_model *model, int32_t context, const int32_t *prompt, size_t n,
+                          const pl_generation *params, bool drawn, pl_reply **out, pl_error *err);
+void pl_reply_free(pl_reply *reply);
+
+/* Chooses the next token from logits [vocab]. room: pl_candidates_init() for the vocabulary. */
+pl_status pl_reply_choose(pl_reply *reply, pl_candidates *room, const float *logits, pl_error *err);
+
+/* The token was chosen elsewhere. */
+void pl_reply_set_token(pl_reply *reply, int32_t token);
+
+/* The token chosen last. */
+int32_t pl_reply_token(const pl_reply *reply);
+
+/* Counts the token, reports it, and, where it is the last one, what text was held back. *done: it was.
+ * PL_ERR_CANCELLED: the callback wants no more. */
+pl_status pl_reply_show(pl_reply *reply, bool *done, pl_error *err);
+
+/* Tokens so far, the ending one included, and, once done, why it ended. */
+size_t pl_reply_tokens(const pl_reply *reply);
+pl_finish pl_reply_finish(const pl_reply *reply);
+int32_t pl_reply_stopped_by(const pl_reply *reply); /* the stop string that did it, or -1 */
+
+#endif
