@@ -74,7 +74,7 @@ static bool on_token(void *user, const pl_token_event *event)
     return t->status == PL_OK && !pl_interrupt_pending();
 }
 
-pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, pl_session *session,
+pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, const pl_opened *opened,
                          const pl_tokens *prompt, pl_answer *out, pl_error *err)
 {
     taking t = {.answer = out, .stream = stream, .status = PL_OK, .err = err};
@@ -86,13 +86,14 @@ pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, 
     params.n_stop = options->stop.n;
     params.n_logprobs = options->n_logprobs ? options->n_logprobs : -1;
     params.ignore_eos = options->ignore_eos;
+    params.grammar = opened->grammar;
     params.on_token = on_token;
     params.user = &t;
 
     out->n_top = (size_t)options->n_logprobs;
     pl_error inner = {.status = PL_OK};
-    pl_interrupt_watch(session);
-    pl_status status = pl_generate(session, prompt->ids, prompt->n, &params, &out->made, &inner);
+    pl_interrupt_watch(opened->session);
+    pl_status status = pl_generate(opened->session, prompt->ids, prompt->n, &params, &out->made, &inner);
     pl_interrupt_watch(NULL);
     PL_TRY(t.status);
     if (status == PL_ERR_CANCELLED) {

@@ -4,6 +4,7 @@
 
 #include "host/base/options.h"
 #include "host/base/strbuf.h"
+#include "tools/opened.h"
 
 typedef struct pl_answer_token {
     int32_t id;
@@ -23,7 +24,7 @@ void pl_answer_free(pl_answer *answer);
 /* Answers the prompt as the options say; with `stream` the text appears on standard output as it comes, and ends
  * with a newline. Ctrl-C stops it: PL_OK with made.finish PL_FINISH_CANCEL. An unwritable standard output is an
  * error. The answer is empty before, and valid whatever is returned. */
-pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, pl_session *session,
+pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, const pl_opened *opened,
                          const pl_tokens *prompt, pl_answer *out, pl_error *err);
 
 /* The seed that the options ask for, or one that nobody can guess. */

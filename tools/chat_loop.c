@@ -66,7 +66,7 @@ pl_status pl_chat_answer(pl_chat *chat, pl_error *err)
     pl_tokens prompt = {.ids = NULL};
     pl_answer answer = {.tokens = NULL};
     PL_TRY_GOTO(fit(chat, &prompt, err));
-    PL_TRY_GOTO(pl_answer_make(chat->options, chat->seed, true, chat->opened->session, &prompt, &answer, err));
+    PL_TRY_GOTO(pl_answer_make(chat->options, chat->seed, true, chat->opened, &prompt, &answer, err));
     remember(chat, &answer);
     if (answer.text.n)
         status = pl_transcript_add(&chat->transcript, false, pl_strbuf_string(&answer.text), err);

@@ -62,7 +62,7 @@ static pl_status answer_once(const pl_options *options, const pl_opened *opened,
     PL_TRY_GOTO(check_length(opened->engine, &tokens, err));
     pl_console_detail(options, "seed %llu", (unsigned long long)seed);
     pl_interrupt_catch();
-    PL_TRY_GOTO(pl_answer_make(options, seed, !options->json, opened->session, &tokens, &answer, err));
+    PL_TRY_GOTO(pl_answer_make(options, seed, !options->json, opened, &tokens, &answer, err));
     if (options->json)
         PL_TRY_GOTO(pl_answer_print_json(&answer, opened->model, opened->session, seed, err));
     pl_answer_report(options, &answer, opened->session);

@@ -4,6 +4,7 @@
 
 #include "host/base/progress.h"
 #include "host/base/timeline.h"
+#include "tools/answer_grammar.h"
 #include "tools/console.h"
 
 /* Sensitivities are measured by exchanging weights of a running engine, which only the CPU's takes. */
@@ -50,7 +51,8 @@ static void show_loading(void *user, const char *what, double fraction)
 /* Why it is not a card that computes, for those who wait in front of a terminal. */
 static void tell_placement(const pl_options *options, const pl_engine_info *info)
 {
-    bool waits = options->command == PL_COMMAND_RUN && info->kind == PL_BACKEND_CPU && isatty(STDERR_FILENO);
+    bool waits = (options->command == PL_COMMAND_RUN || options->command == PL_COMMAND_SERVE) &&
+                 info->kind == PL_BACKEND_CPU && isatty(STDERR_FILENO);
     if (!info->placement || !*info->placement)
         return;
     if (waits)
@@ -95,6 +97,8 @@ pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *pa
         pl_progress_finish(&l.progress);
     PL_TRY(status);
     describe(options, opened->engine);
+    if (options->command == PL_COMMAND_SERVE)
+        return PL_OK; /* the scheduler has sessions of its own */
     PL_TRY(pl_session_create(opened->engine, &opened->session, err));
     return options->path ? pl_session_set_path(opened->session, options->path, PL_SWITCH_EXACT, err) : PL_OK;
 }
@@ -102,9 +106,11 @@ pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *pa
 static void close_model(pl_opened *opened)
 {
     pl_session_free(opened->session);
+    pl_grammar_free(opened->grammar);
     pl_engine_free(opened->engine);
     pl_model_close(opened->model);
     opened->session = NULL;
+    opened->grammar = NULL;
     opened->engine = NULL;
     opened->model = NULL;
 }
@@ -115,6 +121,7 @@ pl_status pl_opened_start(const pl_options *options, const pl_engine_params *par
     double begin = pl_timeline_now(out->timeline);
     PL_TRY_GOTO(pl_model_open(options->model, &out->model, err));
     pl_timeline_end(out->timeline, PL_TIMELINE_MAIN, "open model", begin);
+    PL_TRY_GOTO(pl_answer_grammar(options, out->model, &out->grammar, err));
     PL_TRY_GOTO(pl_opened_engine(options, params, out, err));
     return PL_OK;
 fail:

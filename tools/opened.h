@@ -9,6 +9,7 @@ typedef struct pl_opened {
     pl_model *model;
     pl_engine *engine;
     pl_session *session;
+    pl_grammar *grammar;   /* of all answers; NULL: anything */
     pl_timeline *timeline; /* with --trace: of all engines from pl_opened_trace() on */
     pl_outfile trace;      /* where it will be written */
 } pl_opened;
@@ -30,7 +31,7 @@ void pl_opened_free(pl_opened *opened);
 /* With --verbose: how the rows of the per-layer table came to a card, where a thread brought them. */
 void pl_opened_tell_rows(const pl_options *options, const pl_engine *engine);
 
-/* An engine and a session on a model that is open, on options->path; shows progress on a terminal. On failure what
+/* An engine and, but for serve, a session on a model that is open, on options->path; shows progress on a terminal. On failure what
  * there is so far is the caller's to free. */
 pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *params, pl_opened *opened, pl_error *err);
 

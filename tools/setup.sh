@@ -34,6 +34,7 @@ if [ "${1:-}" = tests ]; then
     need clang-tidy command -v clang-tidy
     need libclang-rt-14-dev compiles 'clang -fsanitize=fuzzer-no-link,address' 'int main(void) { return 0; }'
     need libcriterion-dev pkg-config --exists criterion
+    need python3 command -v python3
 fi
 
 [ ${#missing[@]} = 0 ] && exit 0

@@ -6,7 +6,7 @@
 set -u
 cd "$(dirname "$0")/.."
 
-all='setup format layers headers forbidden dialect docs gcc clang asan tsan fuzz cuda kernels tidy demo'
+all='setup format layers headers forbidden dialect docs gcc clang asan tsan fuzz cuda kernels tidy page demo'
 quick='format layers headers forbidden dialect docs gcc'
 
 passed=0
@@ -46,6 +46,7 @@ stage_asan() { build asan && tests asan; }
 stage_tsan() { build tsan threaded_tests && tests tsan -L threads; }
 stage_fuzz() { build fuzz fuzz_targets && .ci/fuzz_smoke.sh 5 build/fuzz; }
 stage_kernels() { .ci/check_kernels.sh; }
+stage_page() { tests/serve/ui/run.py; }
 stage_tidy() { cmake --preset clang && .ci/tidy.sh build/clang; }
 stage_demo() { tools/demo.sh 'What is the capital of France?' | tee /dev/stderr | grep -q Paris; }
 
@@ -72,6 +73,7 @@ run_stage() {
     failed=$((failed + bad))
     if [ $status = 0 ]; then
         printf 'ok    %-10s %4d s%s\n' "$name" $((SECONDS - start)) "$note"
+        sed -n 's/^skipped: /      /p' "$log"
         return
     fi
     failures="$failures $name"

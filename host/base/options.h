@@ -11,6 +11,7 @@
 
 typedef enum pl_command {
     PL_COMMAND_RUN,
+    PL_COMMAND_SERVE,
     PL_COMMAND_INSPECT,
     PL_COMMAND_BENCH,
     PL_COMMAND_EVAL,
@@ -97,6 +98,8 @@ typedef struct pl_options {
     pl_text_list stop;
     int32_t n_logprobs;
     bool ignore_eos;
+    const char *grammar, *json_schema, *regex; /* what the answer may be, at most one of these five */
+    const char *grammar_file, *json_schema_file;
 
     bool json;
     bool tensors;        /* inspect: list them */
@@ -131,6 +134,20 @@ typedef struct pl_options {
     int32_t imatrix_format; /* pl_imatrix_format */
 
     const char *slice, *widths, *skip; /* slice: what remains */
+
+    const char *host; /* serve: address, name or path of a Unix socket */
+    int32_t port;
+    const char *api_key_file;
+    const char *alias;  /* of the model; NULL: by its file's name */
+    int32_t n_parallel; /* requests in steps at once */
+    int64_t kv_tokens;  /* -1: what there is room for */
+    int32_t max_queue;
+    int32_t max_tokens; /* of one answer; -1: the context */
+    pl_text_list cors;  /* origins */
+    bool no_web;
+    const char *prefix_cache;
+    float timeout, drain; /* seconds */
+    int64_t max_body;     /* bytes */
 
     bool debug_chat; /* standard input holds JSON messages */
     bool debug_bos;

@@ -4,6 +4,7 @@
 #include <stddef.h>
 
 #define RUN (1u << PL_COMMAND_RUN)
+#define SERVE (1u << PL_COMMAND_SERVE)
 #define INSPECT (1u << PL_COMMAND_INSPECT)
 #define BENCH (1u << PL_COMMAND_BENCH)
 #define EVAL (1u << PL_COMMAND_EVAL)
@@ -16,9 +17,10 @@
 #define LOGITS (1u << PL_COMMAND_DEBUG_LOGITS)
 #define HELP (1u << PL_COMMAND_HELP)
 #define READ_TEXT (EVAL | IMATRIX | SENSITIVITY)
-#define COMPUTE (RUN | BENCH | EVAL | IMATRIX | LOGITS)
+#define ANSWER (RUN | SERVE)
+#define COMPUTE (RUN | SERVE | BENCH | EVAL | IMATRIX | LOGITS)
 #define WRITE_FILE (QUANTIZE | IMATRIX | SENSITIVITY | SLICE)
-#define NEED_MODEL (RUN | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS)
+#define NEED_MODEL (RUN | SERVE | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS)
 #define EVERY ((1u << PL_COMMANDS) - 1)
 
 #define FIELD(name) offsetof(pl_options, name)
@@ -26,9 +28,10 @@
 #define MAX_THREADS 4096
 
 const char *const pl_group_titles[PL_GROUPS] = {
-    [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",   [PL_GROUP_ANSWER] = "Answer",
-    [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",     [PL_GROUP_TYPES] = "Types",
-    [PL_GROUP_MACHINE] = "Machine",   [PL_GROUP_OUTPUT] = "Output", [PL_GROUP_GENERAL] = "General",
+    [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",     [PL_GROUP_ANSWER] = "Answer",
+    [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",       [PL_GROUP_SERVER] = "Server",
+    [PL_GROUP_TYPES] = "Types",       [PL_GROUP_MACHINE] = "Machine", [PL_GROUP_OUTPUT] = "Output",
+    [PL_GROUP_GENERAL] = "General",
 };
 
 const pl_command_info pl_command_table[PL_COMMANDS] = {
@@ -44,6 +47,18 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
                          "Summarise a file on the faster path", "pleiad run -m model.gguf --path e2b -f notes.txt",
                          "Continue plain text, always the same way",
                          "pleiad run -m model.gguf --no-chat --temp 0 -n 64 -p \"Once upon a time\""},
+        },
+    [PL_COMMAND_SERVE] =
+        {
+            .name = "serve",
+            .summary = "Serve the APIs of OpenAI and Anthropic, and a chat page",
+            .text = "Answers many requests at once over HTTP, each on the path of the model that it asks for or that "
+                    "suits the load: /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, "
+                    "/v1/models, /v1/messages; a chat for the browser at /; /health, /ready and /metrics. "
+                    "SIGTERM or Ctrl-C ends it once what is under way is answered, a second one at once.",
+            .examples = {"On this machine, port 8080", "pleiad serve -m model.gguf", "For others too, with keys",
+                         "pleiad serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt",
+                         "Behind a proxy, through a Unix socket", "pleiad serve -m model.gguf --host /run/pleiad.sock"},
         },
     [PL_COMMAND_INSPECT] =
         {
@@ -236,6 +251,18 @@ const pl_option pl_option_table[] = {
      .offset = FIELD(stop), .commands = RUN, .arg = "TEXT", .help = "end the answer before TEXT; repeatable"},
     {.name = "ignore-eos", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_FLAG, .offset = FIELD(ignore_eos),
      .commands = RUN, .help = "go on after the end of the answer"},
+    {.name = "grammar", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT, .offset = FIELD(grammar), .commands = RUN,
+     .arg = "TEXT", .help = "the answer follows this grammar, in llama.cpp's notation (GBNF)"},
+    {.name = "grammar-file", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT, .offset = FIELD(grammar_file),
+     .commands = RUN, .arg = "FILE", .files = true, .help = "the same, from a file"},
+    {.name = "json-schema", .letter = 'j', .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT,
+     .offset = FIELD(json_schema), .commands = RUN, .arg = "SCHEMA",
+     .help = "the answer is JSON as this schema says; {} is any"},
+    {.name = "json-schema-file", .word = "jf", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT,
+     .offset = FIELD(json_schema_file), .commands = RUN, .arg = "FILE", .files = true,
+     .help = "the same, from a file"},
+    {.name = "regex", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT, .offset = FIELD(regex), .commands = RUN,
+     .arg = "TEXT", .help = "the whole answer matches this regular expression"},
     {.name = "logprobs", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT, .offset = FIELD(n_logprobs),
      .commands = RUN, .arg = "N", .preset = "0", .max = 1000,
      .help = "report the N most likely tokens at each position"},
@@ -244,51 +271,51 @@ const pl_option pl_option_table[] = {
      .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
      .help = "start of the random numbers; -1: another one each time"},
     {.name = "temp", .alias = "temperature", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.temperature), .commands = RUN, .arg = "X", .preset = "1.0", .max = 100,
+     .offset = FIELD(sampling.temperature), .commands = ANSWER, .arg = "X", .preset = "1.0", .max = 100,
      .help = "temperature; 0: always the most likely token"},
     {.name = "top-k", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT, .offset = FIELD(sampling.top_k),
-     .commands = RUN, .arg = "N", .preset = "64", .max = INT32_MAX, .help = "keep the N most likely; 0: off"},
+     .commands = ANSWER, .arg = "N", .preset = "64", .max = INT32_MAX, .help = "keep the N most likely; 0: off"},
     {.name = "top-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.top_p),
-     .commands = RUN, .arg = "X", .preset = "0.95", .max = 1,
+     .commands = ANSWER, .arg = "X", .preset = "0.95", .max = 1,
      .help = "keep the most likely that sum up to X; 1: off"},
     {.name = "min-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.min_p),
-     .commands = RUN, .arg = "X", .preset = "0", .max = 1,
+     .commands = ANSWER, .arg = "X", .preset = "0", .max = 1,
      .help = "keep those at least X times as likely as the most likely; 0: off"},
     {.name = "typical", .alias = "typical-p", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.typical_p), .commands = RUN, .arg = "X", .preset = "1", .max = 1,
+     .offset = FIELD(sampling.typical_p), .commands = ANSWER, .arg = "X", .preset = "1", .max = 1,
      .help = "keep the most typical that sum up to X; 1: off"},
     {.name = "repeat-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.repeat_penalty), .commands = RUN, .arg = "X", .preset = "1", .min = 0.01, .max = 100,
+     .offset = FIELD(sampling.repeat_penalty), .commands = ANSWER, .arg = "X", .preset = "1", .min = 0.01, .max = 100,
      .help = "divide the logits of recent tokens by X; 1: off"},
     {.name = "repeat-last-n", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
-     .offset = FIELD(sampling.penalty_last_n), .commands = RUN, .arg = "N", .preset = "64", .min = -1,
+     .offset = FIELD(sampling.penalty_last_n), .commands = ANSWER, .arg = "N", .preset = "64", .min = -1,
      .max = MAX_TOKENS, .help = "how many tokens are recent, for the three penalties; -1: all, 0: none"},
     {.name = "presence-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.presence_penalty), .commands = RUN, .arg = "X", .preset = "0", .min = -100, .max = 100,
+     .offset = FIELD(sampling.presence_penalty), .commands = ANSWER, .arg = "X", .preset = "0", .min = -100, .max = 100,
      .help = "lower the logits of recent tokens by X; 0: off"},
     {.name = "frequency-penalty", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.frequency_penalty), .commands = RUN, .arg = "X", .preset = "0", .min = -100,
+     .offset = FIELD(sampling.frequency_penalty), .commands = ANSWER, .arg = "X", .preset = "0", .min = -100,
      .max = 100, .help = "lower them by X for each time they occurred; 0: off"},
     {.name = "dry-multiplier", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
-     .offset = FIELD(sampling.dry_multiplier), .commands = RUN, .arg = "X", .preset = "0", .max = 100,
+     .offset = FIELD(sampling.dry_multiplier), .commands = ANSWER, .arg = "X", .preset = "0", .max = 100,
      .help = "strength of the penalty on repeated sequences (DRY); 0: off"},
     {.name = "dry-base", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT, .offset = FIELD(sampling.dry_base),
-     .commands = RUN, .arg = "X", .preset = "1.75", .min = 1, .max = 100,
+     .commands = ANSWER, .arg = "X", .preset = "1.75", .min = 1, .max = 100,
      .help = "growth of that penalty with each repeated token"},
     {.name = "dry-allowed-length", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
-     .offset = FIELD(sampling.dry_allowed_length), .commands = RUN, .arg = "N", .preset = "2", .max = MAX_TOKENS,
+     .offset = FIELD(sampling.dry_allowed_length), .commands = ANSWER, .arg = "N", .preset = "2", .max = MAX_TOKENS,
      .help = "longest repetition without it"},
     {.name = "dry-penalty-last-n", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT,
-     .offset = FIELD(sampling.dry_last_n), .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
+     .offset = FIELD(sampling.dry_last_n), .commands = ANSWER, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
      .help = "how far back it looks, in tokens; -1: all, 0: none"},
     {.name = "dry-sequence-breaker", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_TEXTS,
-     .offset = FIELD(dry_breakers), .commands = RUN, .arg = "TEXT",
+     .offset = FIELD(dry_breakers), .commands = ANSWER, .arg = "TEXT",
      .help = "TEXT ends a repetition; repeatable; replaces newline, colon, quote and asterisk"},
     {.name = "logit-bias", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_BIASES, .offset = FIELD(bias),
      .commands = RUN, .arg = "ID+X|ID-X", .max = 10000,
      .help = "add X to the logit of token ID; -inf bans it; repeatable"},
     {.name = "samplers", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_SAMPLERS, .offset = FIELD(sampling.order),
-     .commands = RUN, .arg = "NAMES", .preset = "penalties;dry;top_k;typ_p;top_p;min_p;temperature",
+     .commands = ANSWER, .arg = "NAMES", .preset = "penalties;dry;top_k;typ_p;top_p;min_p;temperature",
      .words = {"penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "temperature"},
      .help = "the steps of sampling, in order, joined by ';'"},
 
@@ -310,6 +337,45 @@ const pl_option pl_option_table[] = {
     {.name = "switch", .group = PL_GROUP_PATH, .kind = PL_OPTION_SWITCHES, .offset = FIELD(switches),
      .commands = LOGITS, .arg = "AT:SPEC", .max = MAX_TOKENS,
      .help = "positions from AT on run on path SPEC over the same K/V; repeatable"},
+
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path), .commands = SERVE,
+     .arg = "SPEC", .words = {"auto", "e4b", "e2b"},
+     .help = "of requests that ask for none: auto (by load), e4b, e2b, or mix:...; default: auto where there are several"},
+
+    {.name = "host", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(host), .commands = SERVE,
+     .arg = "ADDRESS", .preset = "127.0.0.1", .help = "address or name to listen on, or the path of a Unix socket"},
+    {.name = "port", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(port), .commands = SERVE,
+     .arg = "N", .preset = "8080", .max = 65535, .help = "port to listen on; 0: any free one"},
+    {.name = "api-key-file", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(api_key_file),
+     .commands = SERVE, .arg = "FILE", .files = true, .help = "API keys, one a line; # begins a comment"},
+    {.name = "alias", .letter = 'a', .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(alias),
+     .commands = SERVE, .arg = "NAME", .help = "what clients call the model; default: by its file's name"},
+    {.name = "parallel", .word = "np", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(n_parallel),
+     .commands = SERVE, .arg = "N", .preset = "64", .min = 1, .max = 4096, .help = "requests to answer at once"},
+    {.name = "kv-tokens", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT64, .offset = FIELD(kv_tokens),
+     .commands = SERVE, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
+     .help = "tokens that all requests and kept prefixes hold together; -1: what there is memory for"},
+    {.name = "max-queue", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(max_queue),
+     .commands = SERVE, .arg = "N", .preset = "1024", .min = 1, .max = 1000000,
+     .help = "requests that may wait; more are told to come back later (429)"},
+    {.name = "max-tokens", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(max_tokens),
+     .commands = SERVE, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
+     .help = "longest answer; -1: as the context allows"},
+    {.name = "prefix-cache", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(prefix_cache),
+     .commands = SERVE, .arg = "FILE", .files = true,
+     .help = "read kept beginnings of prompts from FILE, and write them there at the end"},
+    {.name = "cors", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXTS, .offset = FIELD(cors), .commands = SERVE,
+     .arg = "ORIGIN", .help = "let pages of ORIGIN, such as https://example.org, ask this server; *: any; repeatable"},
+    {.name = "no-web", .alias = "no-webui", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLAG, .offset = FIELD(no_web),
+     .commands = SERVE, .help = "leave out the chat page"},
+    {.name = "timeout", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLOAT, .offset = FIELD(timeout),
+     .commands = SERVE, .arg = "SECONDS", .preset = "30", .min = 0.1, .max = 86400,
+     .help = "drop clients that take longer to send a request, or take nothing of an answer for so long"},
+    {.name = "max-body", .group = PL_GROUP_SERVER, .kind = PL_OPTION_BYTES, .offset = FIELD(max_body),
+     .commands = SERVE, .arg = "SIZE", .preset = "32MiB", .min = 1024, .max = 1073741824, .help = "largest request"},
+    {.name = "drain", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLOAT, .offset = FIELD(drain), .commands = SERVE,
+     .arg = "SECONDS", .preset = "30", .max = 86400,
+     .help = "when asked to end, go on for at most so long with what is under way"},
 
     {.name = "type", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXT, .offset = FIELD(type), .commands = QUANTIZE,
      .arg = "NAME",
@@ -338,19 +404,19 @@ const pl_option pl_option_table[] = {
      .offset = FIELD(n_context), .commands = QUANTIZE, .arg = "N", .preset = "4096", .max = MAX_TOKENS,
      .help = "tokens of chat to leave room for with --fit"},
     {.name = "ctx-size", .letter = 'c', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
-     .offset = FIELD(n_context), .commands = RUN | INSPECT, .arg = "N", .preset = "0", .max = MAX_TOKENS,
+     .offset = FIELD(n_context), .commands = ANSWER | INSPECT, .arg = "N", .preset = "0", .max = MAX_TOKENS,
      .help = "tokens of chat to hold; 0: what the model was made for, or as many of them as a small card has room for"},
     {.name = "card-memory", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_BYTES, .offset = FIELD(card_memory),
      .commands = INSPECT, .arg = "SIZE", .min = 1, .max = 1e15,
      .help = "also say how the model fits a card of SIZE"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(n_threads),
-     .commands = RUN | LOGITS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0", .max = MAX_THREADS,
+     .commands = ANSWER | LOGITS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0", .max = MAX_THREADS,
      .help = "threads; 0: one per physical core"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INTS,
      .offset = FIELD(bench_threads), .commands = BENCH, .arg = "N[,N...]", .preset = "0", .max = MAX_THREADS,
      .help = "numbers of threads to measure; 0: one per physical core"},
     {.name = "batch-size", .letter = 'b', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
-     .offset = FIELD(n_batch), .commands = RUN | BENCH, .arg = "N", .preset = "0", .max = 65536,
+     .offset = FIELD(n_batch), .commands = ANSWER | BENCH, .arg = "N", .preset = "0", .max = 65536,
      .help = "prompt tokens read at once; 0: 512; fewer where a card is short of memory"},
     {.name = "chunk", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(chunk), .commands = LOGITS,
      .arg = "N", .preset = "0", .max = 65536, .help = "positions computed at once; 0: 512"},
@@ -368,7 +434,7 @@ const pl_option pl_option_table[] = {
      .offset = FIELD(n_gpu_layers), .commands = COMPUTE, .arg = "N", .preset = "-1", .min = -1, .max = INT32_MAX,
      .help = "for llama.cpp's command lines: 0 stands for --backend cpu; a model is on the card as a whole or not at all"},
     {.name = "no-pin", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLAG, .offset = FIELD(no_pin),
-     .commands = RUN | BENCH | LOGITS | READ_TEXT, .help = "leave threads to the operating system"},
+     .commands = ANSWER | BENCH | LOGITS | READ_TEXT, .help = "leave threads to the operating system"},
 
     {.name = "out", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file), .commands = LOGITS,
      .required = LOGITS, .arg = "FILE", .files = true, .help = "safetensors file to write"},

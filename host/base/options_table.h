@@ -25,6 +25,7 @@ typedef enum pl_option_group {
     PL_GROUP_ANSWER,
     PL_GROUP_SAMPLING,
     PL_GROUP_PATH,
+    PL_GROUP_SERVER,
     PL_GROUP_TYPES,
     PL_GROUP_MACHINE,
     PL_GROUP_OUTPUT,

@@ -104,6 +104,8 @@ expect 2 'exclude each other' run -m "$model" -p x -v -q
 expect 2 'no-chat continues one text' run -m "$model" --no-chat -i -p x
 expect 2 'json reports one answer' run -m "$model" --json -i
 expect 2 'sys is part of the chat template' run -m "$model" --no-chat --sys x -p x
+expect 2 '--grammar: line 1, column 12: expected' run -m "$model" --grammar 'root ::= (a' -p x
+expect 2 '--grammar and --regex both say' run -m "$model" --grammar 'root ::= "a"' --regex a -p x
 expect 2 'logprobs needs --json' run -m "$model" --logprobs 2 -p x
 expect 2 'nothing to measure' bench -m "$model" -p 0 -n 0
 expect 2 '--ple takes one of auto, vram, pinned, host, disk' run -m "$model" --ple ram -p x
@@ -198,6 +200,11 @@ out '"finish":"length"'
 out '"logprobs":\[\{"id":[0-9]+,"text":".*","logprob":-?[0-9]'
 [ "$(grep -o '"top":' "$work/out" | wc -l)" = 5 ] || fail 'five tokens, five lists of alternatives'
 [ "$(grep -o '"logprob":' "$work/out" | wc -l)" = 20 ] || fail 'five tokens with three alternatives each'
+printf 'root ::= "Berlin, " [0-9]{3}\n' >"$work/city.gbnf"
+works "${greedy[@]}" -n 20 --grammar-file "$work/city.gbnf" -p Hello
+grep -qE '^Berlin, [0-9]{3}$' "$work/out" || fail 'an answer that its grammar does not allow'
+works "${greedy[@]}" -n 60 -j '{"type":"object","properties":{"n":{"type":"integer"}},"required":["n"],"additionalProperties":false}' -p Hello
+tr -d '[:space:]' <"$work/out" | grep -qE '^\{"n":-?[0-9]+\}?$' || fail 'an answer that its schema does not allow'
 works run -m "$model" --json -n 12 --seed 5 -p Hello
 sed 's/"timings.*//' "$work/out" >"$work/seeded"
 works run -m "$model" --json -n 12 --seed 5 -p Hello

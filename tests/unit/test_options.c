@@ -215,6 +215,36 @@ static void gives_help(const char *line, pl_command topic)
     pl_options_free(&o);
 }
 
+Test(options, serving)
+{
+    pl_options o = parsed("serve -m m.gguf");
+    cr_assert_eq(o.command, PL_COMMAND_SERVE);
+    cr_assert_str_eq(o.host, "127.0.0.1");
+    cr_assert_eq(o.port, 8080);
+    cr_assert_eq(o.n_parallel, 64);
+    cr_assert_eq(o.kv_tokens, -1);
+    cr_assert_eq(o.max_body, 32 << 20);
+    cr_assert_null(o.path);
+    cr_assert_null(o.api_key_file);
+    cr_assert_float_eq(o.sampling.temperature, 1, 0);
+    pl_options_free(&o);
+    o = parsed("serve -m m --host ::1 --port 0 -np 8 --path auto --cors https://a.b --cors * --no-webui -a name");
+    cr_assert_str_eq(o.host, "::1");
+    cr_assert_eq(o.port, 0);
+    cr_assert_eq(o.n_parallel, 8);
+    cr_assert_str_eq(o.path, "auto");
+    cr_assert_eq(o.cors.n, 2);
+    cr_assert_str_eq(o.cors.items[1], "*");
+    cr_assert(o.no_web);
+    cr_assert_str_eq(o.alias, "name");
+    pl_options_free(&o);
+    o = parsed("serve -m m --max-body 1MB --temp 0 --drain 2.5");
+    cr_assert_eq(o.max_body, 1000000);
+    cr_assert_float_eq(o.sampling.temperature, 0, 0);
+    cr_assert_float_eq(o.drain, 2.5, 0);
+    pl_options_free(&o);
+}
+
 Test(options, help_and_version)
 {
     gives_help("help", PL_COMMANDS);

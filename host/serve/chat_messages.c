@@ -1,0 +1,172 @@
+#include "host/serve/chat_messages.h"
+
+#include <string.h>
+
+enum { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_FUNCTION };
+
+/* ---- contents ---------------------------------------------------------------------------------- */
+
+static void refuse_part(pl_fields *part, const char *type)
+{
+    static const char *const other[] = {"image_url", "input_audio", "file", "image", "audio", "video", NULL};
+    for (size_t i = 0; other[i]; i++)
+        if (strcmp(other[i], type) == 0)
+            pl_field_fail(part, "type", "unsupported_value",
+                          "Unsupported value: '%s'. This server reads text only: images, audio and files are not "
+                          "supported.",
+                          type);
+    pl_field_fail(part, "type", "invalid_value", "Invalid value: '%.100s'. Supported values are: 'text' and 'refusal'.",
+                  type);
+}
+
+static void read_part(pl_fields *f, json_t *value, size_t index, pl_strbuf *out)
+{
+    pl_fields part = pl_fields_of(value, f->error, "%s.content[%zu]", f->where, index);
+    const char *type = pl_field_required_text(&part, "type");
+    if (pl_fields_failed(&part))
+        return;
+    bool refusal = strcmp(type, "refusal") == 0;
+    if (!refusal && strcmp(type, "text") != 0) {
+        refuse_part(&part, type);
+        return;
+    }
+    if (out->n)
+        pl_strbuf_add_text(out, "\n");
+    pl_strbuf_add_text(out, pl_field_required_text(&part, refusal ? "refusal" : "text"));
+    pl_field_ignore(&part, "cache_control");
+    pl_field_ignore(&part, "prompt_cache_breakpoint");
+    pl_fields_done(&part);
+}
+
+/* A string, or parts of text. */
+static void read_content(pl_fields *f, bool required, pl_strbuf *out)
+{
+    if (required)
+        pl_field_require(f, "content");
+    json_t *content = pl_field_any(f, "content"), *part;
+    size_t i;
+    if (json_is_array(content)) {
+        json_array_foreach(content, i, part)
+        {
+            read_part(f, part, i, out);
+        }
+    } else if (json_is_string(content)) {
+        pl_strbuf_add_text(out, pl_field_text(f, "content", ""));
+    } else if (content) {
+        pl_field_fail_type(f, "content", "a string or an array of parts", content);
+    }
+}
+
+/* ---- messages ---------------------------------------------------------------------------------- */
+
+/* {"name", "arguments"}, where arguments is the text of a JSON object. */
+static void read_function(pl_fields *function, const char *id, pl_conversation *c)
+{
+    const char *name = pl_field_required_text(function, "name");
+    const char *arguments = pl_field_text(function, "arguments", "");
+    if (pl_fields_done(function))
+        pl_conversation_call(c, id, name, arguments, strlen(arguments));
+}
+
+static void read_calls(pl_fields *f, json_t *calls, pl_conversation *c)
+{
+    static const char *const types[] = {"function", NULL};
+    size_t i;
+    json_t *value;
+    json_array_foreach(calls, i, value)
+    {
+        pl_fields call = pl_fields_of(value, f->error, "%s.tool_calls[%zu]", f->where, i);
+        const char *id = pl_field_required_text(&call, "id");
+        pl_field_choice(&call, "type", 0, types);
+        pl_field_ignore(&call, "index");
+        pl_field_require(&call, "function");
+        pl_fields function = pl_fields_of(pl_field_object(&call, "function"), f->error, "%s.function", call.where);
+        pl_fields_done(&call);
+        read_function(&function, id, c);
+    }
+}
+
+static void read_assistant(pl_fields *f, pl_conversation *c)
+{
+    json_t *calls = pl_field_array(f, "tool_calls", PL_CHAT_MESSAGES);
+    json_t *function = pl_field_object(f, "function_call");
+    const char *refusal = pl_field_text(f, "refusal", NULL);
+    pl_strbuf text = {0};
+    bool alone = !calls && !function && !refusal;
+    read_content(f, alone, &text);
+    if (refusal)
+        pl_strbuf_add_text(&text, refusal);
+    if (text.n || alone)
+        pl_conversation_say(c, PL_SPEAKER_MODEL, text.data ? text.data : "", text.n);
+    pl_strbuf_free(&text);
+    read_calls(f, calls, c);
+    if (function) {
+        pl_fields legacy = pl_fields_of(function, f->error, "%s.function_call", f->where);
+        read_function(&legacy, NULL, c);
+    }
+    pl_field_ignore(f, "audio");
+    pl_field_ignore(f, "annotations");
+    pl_field_ignore(f, "reasoning_content");
+}
+
+static void read_result(pl_fields *f, int role, pl_conversation *c)
+{
+    bool legacy = role == ROLE_FUNCTION;
+    const char *id = legacy ? NULL : pl_field_required_text(f, "tool_call_id");
+    const char *name = legacy ? pl_field_required_text(f, "name") : NULL;
+    pl_strbuf text = {0};
+    pl_field_ignore(f, "name");
+    read_content(f, !legacy, &text);
+    if (!pl_fields_failed(f) && !pl_conversation_result(c, id, name, text.data ? text.data : "", text.n))
+        pl_field_fail(f, "tool_call_id", "invalid_value",
+                      "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
+                      "'tool_calls'; there is no call '%.80s'.",
+                      id);
+    pl_strbuf_free(&text);
+}
+
+static void read_plain(pl_fields *f, pl_speaker speaker, pl_conversation *c)
+{
+    pl_strbuf text = {0};
+    read_content(f, true, &text);
+    if (!pl_fields_failed(f))
+        pl_conversation_say(c, speaker, text.data ? text.data : "", text.n);
+    pl_strbuf_free(&text);
+}
+
+static void read_message(json_t *value, size_t index, pl_api_error *error, pl_conversation *c)
+{
+    static const char *const roles[] = {"system", "developer", "user", "assistant", "tool", "function", NULL};
+    pl_fields f = pl_fields_of(value, error, "messages[%zu]", index);
+    pl_field_require(&f, "role");
+    int role = pl_field_choice(&f, "role", ROLE_USER, roles);
+    if (pl_fields_failed(&f))
+        return;
+    switch (role) {
+    case ROLE_ASSISTANT: read_assistant(&f, c); break;
+    case ROLE_TOOL:
+    case ROLE_FUNCTION: read_result(&f, role, c); break;
+    default: read_plain(&f, role == ROLE_USER ? PL_SPEAKER_USER : PL_SPEAKER_SYSTEM, c); break;
+    }
+    pl_field_text(&f, "name", NULL);
+    pl_fields_done(&f);
+}
+
+void pl_chat_messages_read(pl_fields *f, pl_conversation *c)
+{
+    size_t i;
+    json_t *message;
+    pl_field_require(f, "messages");
+    json_t *messages = pl_field_array(f, "messages", PL_CHAT_MESSAGES);
+    if (messages && json_array_size(messages) == 0)
+        pl_field_fail(
+            f, "messages", "empty_array",
+            "Invalid 'messages': empty array. Expected an array with minimum length 1, but got an empty array "
+            "instead.");
+    json_array_foreach(messages, i, message)
+    {
+        if (pl_fields_failed(f))
+            break;
+        read_message(message, i, f->error, c);
+    }
+}

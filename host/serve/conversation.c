@@ -1,0 +1,268 @@
+#include "host/serve/conversation.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct turn {
+    bool model;
+    pl_strbuf text;
+} turn;
+
+struct pl_conversation {
+    pl_strbuf system;
+    pl_strbuf offer; /* of functions; "": none */
+    turn *turns;
+    size_t n_turns, room;
+    pl_strbuf calls; /* the last things that the model said, not yet in its turn */
+    size_t n_calls;
+    json_t *names;  /* of calls, by their ids */
+    bool open;      /* the last thing said is text of the model */
+    bool no_memory; /* something was lost */
+};
+
+pl_status pl_conversation_create(pl_conversation **out, pl_error *err)
+{
+    pl_conversation *c = calloc(1, sizeof *c);
+    json_t *names = json_object();
+    if (!c || !names) {
+        free(c);
+        json_decref(names);
+        return pl_fail_memory(err, sizeof *c, "a conversation");
+    }
+    c->names = names;
+    *out = c;
+    return PL_OK;
+}
+
+void pl_conversation_free(pl_conversation *c)
+{
+    if (!c)
+        return;
+    for (size_t i = 0; i < c->n_turns; i++)
+        pl_strbuf_free(&c->turns[i].text);
+    free(c->turns);
+    pl_strbuf_free(&c->system);
+    pl_strbuf_free(&c->offer);
+    pl_strbuf_free(&c->calls);
+    json_decref(c->names);
+    free(c);
+}
+
+/* ---- what was said ----------------------------------------------------------------------------- */
+
+static int add_dumped(const char *bytes, size_t n, void *user)
+{
+    pl_strbuf_add(user, bytes, n);
+    return 0;
+}
+
+static void add_json(pl_strbuf *out, const json_t *value)
+{
+    if (!value || json_dump_callback(value, add_dumped, out, JSON_ENCODE_ANY) != 0)
+        out->failed = true;
+}
+
+static void add_quoted(pl_strbuf *out, const char *text, size_t n)
+{
+    json_t *value = json_stringn_nocheck(text, n);
+    add_json(out, value);
+    json_decref(value);
+}
+
+static void add_paragraph(pl_strbuf *out, const char *text, size_t n)
+{
+    if (out->n && n)
+        pl_strbuf_add_text(out, "\n\n");
+    pl_strbuf_add(out, text, n);
+}
+
+static void add_turn(pl_conversation *c, bool model)
+{
+    if (c->n_turns == c->room) {
+        size_t room = c->room ? 2 * c->room : 8;
+        turn *grown = realloc(c->turns, room * sizeof *grown);
+        if (!grown) {
+            c->no_memory = true;
+            return;
+        }
+        c->turns = grown;
+        c->room = room;
+    }
+    c->turns[c->n_turns++] = (turn){.model = model};
+}
+
+/* The user speaks first, if only to say nothing. */
+static void say(pl_conversation *c, bool model, const char *text, size_t n)
+{
+    if (model && c->n_turns == 0)
+        add_turn(c, false);
+    if (c->n_turns == 0 || c->turns[c->n_turns - 1].model != model)
+        add_turn(c, model);
+    if (!c->no_memory)
+        add_paragraph(&c->turns[c->n_turns - 1].text, text, n);
+    c->open = model && n;
+}
+
+static void end_calls(pl_conversation *c)
+{
+    if (c->n_calls == 0)
+        return;
+    if (c->n_calls > 1)
+        pl_strbuf_add_text(&c->calls, "]");
+    c->no_memory = c->no_memory || c->calls.failed;
+    bool list = c->n_calls > 1;
+    if (!c->no_memory)
+        say(c, true, c->calls.data + !list, c->calls.n - !list);
+    pl_strbuf_clear(&c->calls);
+    c->n_calls = 0;
+    c->open = false;
+}
+
+void pl_conversation_say(pl_conversation *c, pl_speaker speaker, const char *text, size_t n)
+{
+    end_calls(c);
+    if (speaker == PL_SPEAKER_SYSTEM)
+        add_paragraph(&c->system, text, n);
+    else
+        say(c, speaker == PL_SPEAKER_MODEL, text, n);
+}
+
+void pl_conversation_call(pl_conversation *c, const char *id, const char *name, const char *arguments, size_t n)
+{
+    pl_strbuf *out = &c->calls;
+    pl_strbuf_add_text(out, c->n_calls++ ? ", " : "["); /* the bracket is for several */
+    pl_strbuf_add_text(out, "{\"name\": ");
+    add_quoted(out, name, strlen(name));
+    pl_strbuf_add_text(out, ", \"parameters\": ");
+    pl_strbuf_add(out, n ? arguments : "{}", n ? n : 2);
+    pl_strbuf_add_text(out, "}");
+    if (id && json_object_set_new_nocheck(c->names, id, json_string_nocheck(name)) != 0)
+        c->no_memory = true;
+    c->open = false;
+}
+
+static bool is_json(const char *text, size_t n)
+{
+    json_t *value = n && (text[0] == '{' || text[0] == '[') ? json_loadb(text, n, 0, NULL) : NULL;
+    json_decref(value);
+    return value != NULL;
+}
+
+bool pl_conversation_result(pl_conversation *c, const char *id, const char *name, const char *text, size_t n)
+{
+    pl_strbuf out = {0};
+    if (!name)
+        name = id ? json_string_value(json_object_get(c->names, id)) : NULL;
+    if (!name)
+        return false;
+    end_calls(c);
+    pl_strbuf_add_text(&out, "{\"name\": ");
+    add_quoted(&out, name, strlen(name));
+    pl_strbuf_add_text(&out, ", \"response\": ");
+    if (is_json(text, n))
+        pl_strbuf_add(&out, text, n);
+    else
+        add_quoted(&out, text, n);
+    pl_strbuf_add_text(&out, "}");
+    c->no_memory = c->no_memory || out.failed;
+    if (!c->no_memory)
+        say(c, false, out.data, out.n);
+    pl_strbuf_free(&out);
+    return true;
+}
+
+void pl_conversation_offer(pl_conversation *c, const json_t *tools, bool parallel)
+{
+    pl_strbuf *out = &c->offer;
+    pl_strbuf_add_text(out, "You have access to functions. If you decide to invoke any of the function(s), you MUST "
+                            "put it in the format of {\"name\": function name, \"parameters\": dictionary of argument "
+                            "name and its value}");
+    if (parallel)
+        pl_strbuf_add_text(out, ", several as a JSON array of these");
+    pl_strbuf_add_text(out, "\n\nYou SHOULD NOT include any other text in the response if you call a function\n");
+    add_json(out, tools);
+}
+
+/* ---- as a prompt ------------------------------------------------------------------------------- */
+
+static bool is_lost(const pl_conversation *c)
+{
+    bool lost = c->no_memory || c->system.failed || c->offer.failed;
+    for (size_t i = 0; i < c->n_turns; i++)
+        lost = lost || c->turns[i].text.failed;
+    return lost;
+}
+
+static const char *text_of(const pl_strbuf *buf)
+{
+    return buf->data ? buf->data : "";
+}
+
+/* messages: room for one more than there are turns. */
+static size_t list_messages(const pl_conversation *c, const pl_strbuf *system, pl_message *messages)
+{
+    size_t n = 0;
+    if (system->n)
+        messages[n++] = (pl_message){"system", system->data};
+    for (size_t i = 0; i < c->n_turns; i++)
+        messages[n++] = (pl_message){c->turns[i].model ? "assistant" : "user", text_of(&c->turns[i].text)};
+    return n;
+}
+
+static pl_status tokenize(const pl_conversation *c, const pl_model *model, bool reply, pl_tokens *out, pl_error *err)
+{
+    pl_strbuf system = {0};
+    pl_message *messages = calloc(c->n_turns + 1, sizeof *messages);
+    pl_strbuf_add(&system, c->system.data, c->system.n);
+    add_paragraph(&system, c->offer.data, c->offer.n);
+    pl_status status = messages && !system.failed ? PL_OK : pl_fail_memory(err, system.n, "a conversation");
+    if (status == PL_OK)
+        status = pl_tokenize_chat(model, messages, list_messages(c, &system, messages), reply, out, err);
+    free(messages);
+    pl_strbuf_free(&system);
+    return status;
+}
+
+/* Takes the end of the last turn away. */
+static pl_status reopen(const pl_model *model, pl_tokens *tokens, pl_error *err)
+{
+    static const char text[] = "<end_of_turn>\n";
+    pl_tokens end;
+    PL_TRY(pl_tokenize(model, text, sizeof text - 1, 0, &end, err));
+    if (end.n < tokens->n && memcmp(tokens->ids + tokens->n - end.n, end.ids, end.n * sizeof *end.ids) == 0)
+        tokens->n -= end.n;
+    pl_tokens_free(&end);
+    return PL_OK;
+}
+
+static pl_status finish(pl_conversation *c, pl_error *err)
+{
+    end_calls(c);
+    if (c->n_turns == 0 && (c->system.n || c->offer.n))
+        add_turn(c, false);
+    return is_lost(c) ? pl_fail_memory(err, 0, "a conversation") : PL_OK;
+}
+
+pl_status pl_conversation_tokens(pl_conversation *c, const pl_model *model, pl_tokens *out, pl_error *err)
+{
+    PL_TRY(finish(c, err));
+    bool model_last = c->n_turns && c->turns[c->n_turns - 1].model;
+    if (model_last && !c->open)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the last message calls functions whose results are not there");
+    PL_TRY(tokenize(c, model, !model_last, out, err));
+    pl_status status = model_last ? reopen(model, out, err) : PL_OK;
+    if (status != PL_OK)
+        pl_tokens_free(out);
+    return status;
+}
+
+pl_status pl_conversation_text(pl_conversation *c, const pl_model *model, bool reply, char **out, size_t *n_bytes,
+                               pl_error *err)
+{
+    pl_tokens tokens;
+    PL_TRY(finish(c, err));
+    PL_TRY(reply ? pl_conversation_tokens(c, model, &tokens, err) : tokenize(c, model, false, &tokens, err));
+    pl_status status = pl_detokenize(model, tokens.ids, tokens.n, false, out, n_bytes, err);
+    pl_tokens_free(&tokens);
+    return status;
+}

@@ -1,0 +1,46 @@
+/* A server of a test, with routes that do simple things, on a thread of its own. */
+#ifndef PL_TESTS_SERVE_HTTP_FIXTURE_H
+#define PL_TESTS_SERVE_HTTP_FIXTURE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "host/serve/http.h"
+
+typedef struct http_fixture http_fixture;
+
+typedef struct http_held {
+    http_fixture *f;
+    pl_exchange *x; /* NULL: over */
+} http_held;
+
+struct http_fixture {
+    pl_http *http;
+    pthread_t thread;
+    double drain_s;
+    http_held held[256]; /* of /hold and /stream; the loop's */
+    _Atomic int n_held, n_gone, n_logged, last_status;
+    char last_note[128];
+};
+
+/* params may be zero: loopback and any port. Routes:
+ *   GET  /hello        "hello"            GET /note      the same, with a note for the log
+ *   POST /echo         the body           GET /query     what ?q= says, or "none"
+ *   GET  /client       its number         GET /open      "open", without a key
+ *   GET  /hold         waits for http_fixture_release() or the client to leave
+ *   GET  /stream       as /hold, but begins an event stream
+ *   GET  /flood        sends until the client is dropped
+ *   GET  /things/...   the path           POST /v1/messages  "ok" */
+void http_fixture_start(http_fixture *f, pl_http_params params); /* drains for 10 s */
+void http_fixture_start_drained(http_fixture *f, pl_http_params params, double drain_s);
+
+/* Sends text to all that are held, and ends them if `end`; from any thread. */
+void http_fixture_release(http_fixture *f, const char *text, bool end);
+
+/* Stops, waits for the loop to end and frees. */
+void http_fixture_stop(http_fixture *f);
+
+/* Waits until the counter is at least n, 10 s at most; false: it never was. */
+bool http_fixture_wait(_Atomic int *counter, int n);
+
+#endif

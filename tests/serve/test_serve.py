@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""`pleiad serve` as people start and end it.
+
+    test_serve.py PLEIAD MODEL
+"""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import unittest
+
+PLEIAD, MODEL = sys.argv[1:3]
+NAME = os.path.basename(MODEL).removesuffix(".gguf")
+CHAT = {"model": NAME, "messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
+
+
+class Server:
+    """A server on any free port; stopped at the end of the block."""
+
+    def __init__(self, *options):
+        self.process = subprocess.Popen([PLEIAD, "serve", "-m", MODEL, "--port", "0", "-t", "2", *options],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.address = self.process.stdout.readline().removeprefix("listening on ").strip()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def connect(self):
+        if self.address.startswith("unix:"):
+            connection = http.client.HTTPConnection("localhost", timeout=30)
+            connection.sock = socket.socket(socket.AF_UNIX)
+            connection.sock.connect(self.address.removeprefix("unix:"))
+            return connection
+        return http.client.HTTPConnection("127.0.0.1", int(self.address.rsplit(":", 1)[1]), timeout=30)
+
+    def ask(self, method, path, body=None, headers=None):
+        connection = self.connect()
+        connection.request(method, path, None if body is None else json.dumps(body), headers or {})
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        return response.status, text
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        out, err = self.process.communicate(timeout=30)
+        return self.process.returncode, err
+
+
+class Serve(unittest.TestCase):
+    def test_answers_and_ends(self):
+        with Server() as server:
+            self.assertRegex(server.address, r"^http://127\.0\.0\.1:\d+$")
+            self.assertEqual(server.ask("GET", "/health"), (200, '{"status":"ok"}'))
+            self.assertEqual(server.ask("GET", "/ready"), (200, '{"status":"ready"}'))
+            props = json.loads(server.ask("GET", "/props")[1])
+            self.assertEqual(props["model"], NAME)
+            self.assertIn("e2b", props["paths"])
+            status, text = server.ask("POST", "/v1/chat/completions", CHAT)
+            self.assertEqual(status, 200, text)
+            self.assertIn("Paris", json.loads(text)["choices"][0]["message"]["content"])
+            status, text = server.ask("GET", "/metrics")
+            self.assertIn("\npleiad_requests_done_total 1\n", text)
+            self.assertIn("<title>", server.ask("GET", "/")[1])
+            self.assertEqual(server.end(), (0, ""))
+
+    def test_drains(self):
+        body = {**CHAT, "stream": True, "max_tokens": 400, "ignore_eos": True}
+        with Server() as server:
+            connection = server.connect()
+            connection.request("POST", "/v1/chat/completions", json.dumps(body))
+            response = connection.getresponse()
+            response.read(20)
+            ended = []
+            thread = threading.Thread(target=lambda: ended.append(server.end()))
+            thread.start()
+            text = response.read().decode()
+            thread.join()
+            connection.close()
+            self.assertTrue(text.endswith("data: [DONE]\n\n"), text[-300:])
+            self.assertEqual(ended[0], (0, ""))
+
+    def test_ends_at_once_when_asked_twice(self):
+        body = {**CHAT, "stream": True, "max_tokens": 1500, "ignore_eos": True}
+        with Server("--drain", "1000") as server:
+            connections = [server.connect() for _ in range(16)]
+            for connection in connections:
+                connection.request("POST", "/v1/chat/completions", json.dumps(body))
+            for connection in connections:
+                self.assertEqual(connection.getresponse().status, 200)
+            server.process.send_signal(signal.SIGINT)
+            with self.assertRaises(ConnectionRefusedError):
+                while True:  # until the first has arrived: two at once are one
+                    server.connect().connect()
+            self.assertEqual(server.end(signal.SIGINT)[0], 0)
+            for connection in connections:
+                connection.close()
+
+    def test_keys(self):
+        with tempfile.TemporaryDirectory() as folder:
+            keys = os.path.join(folder, "keys")
+            with open(keys, "w", encoding="ascii") as file:
+                file.write("# for tests\n\n  secret-1 \r\nsecret-2\n")
+            os.chmod(keys, 0o600)
+            with Server("--api-key-file", keys) as server:
+                self.assertEqual(server.ask("GET", "/props")[0], 401)
+                self.assertEqual(server.ask("GET", "/health")[0], 200)
+                self.assertEqual(server.ask("GET", "/props", None, {"Authorization": "Bearer secret-1"})[0], 200)
+                self.assertEqual(server.ask("GET", "/props", None, {"x-api-key": "secret-2"})[0], 200)
+                self.assertEqual(server.ask("GET", "/props", None, {"x-api-key": "# for tests"})[0], 401)
+                self.assertEqual(server.end(), (0, ""))
+            os.chmod(keys, 0o644)
+            with Server("--api-key-file", keys) as server:
+                self.assertIn("chmod 600", server.end()[1])
+
+    def test_options(self):
+        with tempfile.TemporaryDirectory() as folder:
+            place = os.path.join(folder, "socket")
+            with Server("--host", place, "--alias", "mine", "--no-web", "--path", "e2b", "-c", "512", "--temp", "0.5",
+                        "-v") as server:
+                self.assertEqual(server.address, "unix:" + place)
+                self.assertEqual(server.ask("GET", "/")[0], 404)
+                props = json.loads(server.ask("GET", "/props")[1])
+                self.assertEqual((props["model"], props["path"], props["context"]), ("mine", "e2b", 512))
+                self.assertEqual(props["sampling"]["temperature"], 0.5)
+                code, err = server.end()
+                self.assertEqual(code, 0)
+                self.assertRegex(err, r"uid \d+ GET / 404 [\d.]+ ms\n")
+                self.assertFalse(os.path.exists(place))
+
+    def fails(self, code, words, *options):
+        done = subprocess.run([PLEIAD, "serve", "-m", MODEL, *options], capture_output=True, text=True, timeout=60,
+                              check=False)
+        self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
+        for word in words:
+            self.assertIn(word, done.stderr)
+
+    def test_says_what_is_wrong(self):
+        with Server() as server:
+            port = server.address.rsplit(":", 1)[1]
+            self.fails(1, ["127.0.0.1", port, "in use"], "--port", port)
+        self.fails(1, ["/nonexistent/keys"], "--api-key-file", "/nonexistent/keys")
+        self.fails(1, ["no API key"], "--api-key-file", "/dev/null")
+        self.fails(2, ["e3b"], "--port", "0", "--path", "e3b")
+        self.fails(2, ["65536"], "--port", "65536")
+        with Server("--host", "0.0.0.0") as server:
+            self.assertIn("--api-key-file", server.end()[1])
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1], warnings="ignore")
