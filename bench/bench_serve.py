@@ -46,7 +46,6 @@ async def client(url, args, kind, rng, until, done):
             "max_tokens": args.answer,
             "temperature": 0,
             "ignore_eos": True,
-            "cache_prompt": True,
         }
         begin = time.monotonic()
         status, answer = await connection.call("POST", "/v1/completions", body)

@@ -96,14 +96,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pleiad")
     parser.add_argument("model")
-    parser.add_argument("options", nargs="*")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--answer", type=int, default=64)
     parser.add_argument("--server-cores", help="as taskset -c takes them")
-    args = parser.parse_args()
+    end = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args, options = parser.parse_args(sys.argv[1:end]), sys.argv[end + 1 :]
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, args.streams + 100)), hard))
-    command = [args.pleiad, "serve", "-m", args.model, "--port", "0", *args.options]
+    command = [args.pleiad, "serve", "-m", args.model, "--port", "0", *options]
     if args.server_cores:
         command = ["taskset", "-c", args.server_cores, *command]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)

@@ -159,7 +159,7 @@ static pl_status count(const request *r, pl_counts *counts, pl_error *err)
                                   .sequence = r->prompt ? 0 : i,
                                   .path = &e.path,
                                   .wanted = last,
-                                  .draw = last && (r->prompt || r->rows <= PL_STEP_LOGITS)};
+                                  .draw = last};
     }
     memset(counts, 0, sizeof *counts);
     PL_TRY_GOTO(pl_step_queue(e.step, e.rows, r->rows, e.result, err));

@@ -1,9 +1,11 @@
 /* pleiad serve: the model over HTTP. */
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "host/serve/service.h"
 #include "tools/commands.h"
@@ -42,6 +44,26 @@ static char *model_name(const pl_options *options)
     if (n - from > 5 && strncmp(options->model + n - 5, ".gguf", 5) == 0)
         n -= 5;
     return strndup(options->model + from, n - from);
+}
+
+/* Kept prefixes are written at the end: that they cannot be is told at the beginning. */
+static pl_status check_prefix_cache(const char *file, pl_error *err)
+{
+    const char *slash = strrchr(file, '/');
+    char *folder = slash ? strndup(file, slash > file ? (size_t)(slash - file) : 1) : strdup(".");
+    if (!folder)
+        return pl_fail_memory(err, strlen(file), "name");
+    bool writable = access(folder, W_OK) == 0;
+    int why = errno;
+    free(folder);
+    return writable ? PL_OK : pl_fail(err, PL_ERR_IO, "--prefix-cache %s: cannot write there: %s", file, strerror(why));
+}
+
+static pl_status check_options(const pl_options *options, pl_error *err)
+{
+    if (options->alias && !*options->alias)
+        return pl_fail(err, PL_ERR_ARGUMENT, "--alias takes a name");
+    return options->prefix_cache ? check_prefix_cache(options->prefix_cache, err) : PL_OK;
 }
 
 /* As many descriptors as the system allows; returns how many connections that is enough for. */
@@ -110,6 +132,7 @@ static pl_status load(server *s, pl_error *err)
     pl_engine_params params = pl_opened_params(s->options);
     params.sessions = s->options->n_parallel;
     params.kv_tokens = s->options->kv_tokens;
+    params.kv_bytes = (size_t)s->options->kv_memory;
     return pl_opened_start(s->options, &params, &s->opened, err);
 }
 
@@ -168,6 +191,7 @@ pl_status pl_cmd_serve(const pl_options *options, pl_error *err)
     signal(SIGPIPE, SIG_IGN);
     if (!s.name)
         return pl_fail_memory(err, strlen(options->model), "name");
+    PL_TRY_GOTO(check_options(options, err));
     PL_TRY_GOTO(pl_serve_keys_read(options, &s.keys, err));
     PL_TRY_GOTO(pl_serve_signals_begin(&s.signals, err));
     PL_TRY_GOTO(try_address(&s, err));

@@ -44,7 +44,7 @@ stage_gcc() { build check && tests check; }
 stage_clang() { build clang; }
 stage_asan() { build asan && tests asan; }
 stage_tsan() { build tsan threaded_tests && tests tsan -L threads; }
-stage_fuzz() { build fuzz fuzz_targets && .ci/fuzz_smoke.sh 5 build/fuzz; }
+stage_fuzz() { build fuzz fuzz_targets && .ci/fuzz_smoke.sh 3 build/fuzz; }
 stage_kernels() { .ci/check_kernels.sh; }
 stage_page() { tests/serve/ui/run.py; }
 stage_tidy() { cmake --preset clang && .ci/tidy.sh build/clang; }

@@ -329,6 +329,7 @@ void pl_options_free(pl_options *options)
     free(options->tensor_types.items);
     free(options->in_files.items);
     free(options->switches.items);
+    free(options->cors.items);
     *options = (pl_options){.command = options->command};
 }
 

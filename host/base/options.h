@@ -141,6 +141,7 @@ typedef struct pl_options {
     const char *alias;  /* of the model; NULL: by its file's name */
     int32_t n_parallel; /* requests in steps at once */
     int64_t kv_tokens;  /* -1: what there is room for */
+    int64_t kv_memory;  /* bytes; 0: any */
     int32_t max_queue;
     int32_t max_tokens; /* of one answer; -1: the context */
     pl_text_list cors;  /* origins */

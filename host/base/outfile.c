@@ -11,6 +11,7 @@
 
 #define TEMP_SUFFIX_BYTES 32
 #define TEMP_NAMES 100
+#define DESCRIPTORS "/proc/self/fd/"
 #define WRITEBACK_BYTES (32u << 20) /* started every so often */
 
 static pl_status fail_write(const char *path, int error, pl_error *err)
@@ -18,22 +19,73 @@ static pl_status fail_write(const char *path, int error, pl_error *err)
     return pl_fail(err, PL_ERR_IO, "%s: cannot write: %s", path, error ? strerror(error) : "write failed");
 }
 
-/* A new file beside out->path, with the permissions of the file that it replaces. */
-static int open_temp(pl_outfile *out, const struct stat *old)
+/* free(); NULL: no memory. */
+static char *folder_of(const char *path)
 {
-    size_t bytes = strlen(out->path) + TEMP_SUFFIX_BYTES;
-    out->temp = malloc(bytes);
-    if (!out->temp) {
-        errno = ENOMEM;
-        return -1;
-    }
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) + 1 : 1;
+    char *folder = calloc(n + 1, 1);
+    if (folder)
+        memcpy(folder, slash ? path : ".", n);
+    return folder;
+}
+
+static size_t temp_bytes(const pl_outfile *out)
+{
+    return strlen(out->path) + TEMP_SUFFIX_BYTES;
+}
+
+static void name_temp(const pl_outfile *out, int i)
+{
+    snprintf(out->temp, temp_bytes(out), "%s.%ld-%d.tmp", out->path, (long)getpid(), i);
+}
+
+/* Not every file system can do it. */
+static int open_nameless(const pl_outfile *out)
+{
+    return access(DESCRIPTORS, X_OK) == 0 ? open(out->folder, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0666) : -1;
+}
+
+static int open_named(const pl_outfile *out)
+{
     int fd = -1;
     for (int i = 0; i < TEMP_NAMES && fd < 0; i++) {
-        snprintf(out->temp, bytes, "%s.%ld-%d.tmp", out->path, (long)getpid(), i);
+        name_temp(out, i);
         fd = open(out->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0 && errno != EEXIST)
             break;
     }
+    return fd;
+}
+
+static bool give_name(pl_outfile *out)
+{
+    char from[64];
+    snprintf(from, sizeof from, DESCRIPTORS "%d", fileno(out->file));
+    for (int i = 0; i < TEMP_NAMES && out->nameless; i++) {
+        name_temp(out, i);
+        out->nameless = linkat(AT_FDCWD, from, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) != 0;
+        if (out->nameless && errno != EEXIST)
+            break;
+    }
+    return !out->nameless;
+}
+
+/* A new file beside out->path, with the permissions of the file that it replaces. */
+static int open_temp(pl_outfile *out, const struct stat *old)
+{
+    out->temp = malloc(temp_bytes(out));
+    out->folder = folder_of(out->path);
+    if (!out->temp || !out->folder) {
+        free(out->temp);
+        out->temp = NULL;
+        errno = ENOMEM;
+        return -1;
+    }
+    int fd = open_nameless(out);
+    out->nameless = fd >= 0;
+    if (fd < 0)
+        fd = open_named(out);
     if (fd < 0) {
         int error = errno;
         free(out->temp);
@@ -114,45 +166,42 @@ pl_status pl_outfile_reserve(const pl_outfile *out, uint64_t bytes, pl_error *er
     return pl_fail(err, PL_ERR_IO, "%s: cannot write %" PRIu64 " bytes: %s", out->path, bytes, strerror(errno));
 }
 
-/* Through the buffers of the C library and of the system, to the disk. */
-static bool finish_writing(FILE *file, bool regular)
+/* Through the buffers of the C library and of the system, to the disk; then it may have a name. */
+static bool finish_writing(pl_outfile *out)
 {
     errno = 0;
-    bool ok = fflush(file) == 0 && !ferror(file);
-    if (ok && regular)
-        ok = fsync(fileno(file)) == 0;
+    bool ok = fflush(out->file) == 0 && !ferror(out->file);
+    if (ok && out->temp)
+        ok = fsync(fileno(out->file)) == 0;
+    if (ok && out->nameless)
+        ok = give_name(out);
     int error = errno;
-    if (fclose(file) != 0 && ok)
+    bool closed = fclose(out->file) == 0;
+    out->file = NULL;
+    if (ok && !closed)
         return false;
     errno = error;
     return ok;
 }
 
 /* So that the new name survives a power cut; not every file system can do it, and the file is there. */
-static void sync_folder(const char *path)
+static void sync_folder(const char *folder)
 {
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) + 1 : 0;
-    char *folder = n ? strndup(path, n) : strdup(".");
-    if (!folder)
-        return;
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd >= 0) {
         (void)!fsync(fd);
         close(fd);
     }
-    free(folder);
 }
 
 pl_status pl_outfile_commit(pl_outfile *out, pl_error *err)
 {
-    bool ok = finish_writing(out->file, out->temp != NULL);
-    out->file = NULL;
+    bool ok = finish_writing(out);
     if (ok && out->temp)
         ok = rename(out->temp, out->path) == 0;
     pl_status status = ok ? PL_OK : fail_write(out->path, errno, err);
     if (ok && out->temp) {
-        sync_folder(out->path);
+        sync_folder(out->folder);
         free(out->temp);
         out->temp = NULL;
     }
@@ -166,9 +215,10 @@ void pl_outfile_abort(pl_outfile *out)
         return;
     if (out->file)
         fclose(out->file);
-    if (out->temp)
+    if (out->temp && !out->nameless)
         unlink(out->temp);
     free(out->temp);
+    free(out->folder);
     free(out->path);
     *out = (pl_outfile){0};
 }

@@ -16,6 +16,8 @@ typedef struct pl_outfile {
     FILE *file;
     char *path;          /* where it will be, links followed */
     char *temp;          /* where it is written; NULL: in place */
+    char *folder;        /* of both, likewise */
+    bool nameless;       /* it gets that name when it is whole: whoever is killed before leaves nothing behind */
     uint64_t at, behind; /* of pl_outfile_write(): bytes so far; of them not yet on their way to the disk */
 } pl_outfile;            /* all zero: nothing open */
 

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "host/engine/sampler.h"
 #include "host/engine/softmax.h"
 
 static bool in_order(const pl_sampling *p, pl_sampler_step step)
@@ -88,5 +87,22 @@ pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t c
     out->n_history = n < (size_t)out->window ? (int32_t)n : out->window;
     for (int32_t i = 0; i < out->n_history; i++)
         out->history[i] = tokens[n - (size_t)(out->n_history - i)];
+    return PL_OK;
+}
+
+pl_status pl_card_draw_copy(const pl_sampler *sampler, int32_t vocab, int32_t capacity, const int32_t *tokens, size_t n,
+                            pl_draw *out, pl_error *err)
+{
+    PL_TRY(pl_card_draw_start(pl_sampler_params(sampler), vocab, capacity, tokens, n, out, err));
+    out->rng = pl_sampler_rng(sampler);
+    return PL_OK;
+}
+
+pl_status pl_card_draw_check(int32_t token, int32_t vocab, pl_error *err)
+{
+    if (token == PL_DRAW_NOT_FINITE)
+        return pl_fail(err, PL_ERR_NUMERIC, "a logit is not finite");
+    if (token == PL_DRAW_ALL_BANNED)
+        return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias bans all %d tokens", vocab);
     return PL_OK;
 }

@@ -2,7 +2,7 @@
 #ifndef PL_ENGINE_CARD_DRAW_H
 #define PL_ENGINE_CARD_DRAW_H
 
-#include "host/base/status.h"
+#include "host/engine/sampler.h"
 #include "host/ops/draw.h"
 
 /* Whether the card can draw with these parameters, which must be valid (pl_sampling_check). capacity: the most tokens
@@ -14,5 +14,12 @@ bool pl_card_draw_fits(const pl_sampling *params, int32_t capacity);
  * tokens: 0 to vocab - 1; those beyond the window are not read. */
 pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t capacity, const int32_t *tokens,
                              size_t n, pl_draw *out, pl_error *err);
+
+/* The same for a sampler that has accepted `tokens`: *out goes on with its random numbers. */
+pl_status pl_card_draw_copy(const pl_sampler *sampler, int32_t vocab, int32_t capacity, const int32_t *tokens, size_t n,
+                            pl_draw *out, pl_error *err);
+
+/* Says what PL_DRAW_... in place of a token means. */
+pl_status pl_card_draw_check(int32_t token, int32_t vocab, pl_error *err);
 
 #endif

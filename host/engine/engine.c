@@ -78,7 +78,8 @@ static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *e
                               .sessions = params->sessions,
                               .context = params->context,
                               .batch_rows = params->batch_rows,
-                              .kv_tokens = params->kv_tokens};
+                              .kv_tokens = params->kv_tokens,
+                              .kv_bytes = params->kv_bytes};
     PL_TRY(pl_placement_here(e->model->checkpoint, &wish, &e->placement, err));
     e->timeline = params->timeline;
     e->context = e->placement.context;

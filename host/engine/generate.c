@@ -87,7 +87,7 @@ static pl_status take_drawn(answer *a, int32_t token, bool *done, pl_error *err)
 {
     if (atomic_load(&a->session->cancelled))
         return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d", a->session->n_tokens);
-    pl_reply_set_token(a->reply, token);
+    PL_TRY(pl_reply_take(a->reply, token, err));
     return take_token(a, done, err);
 }
 

@@ -331,10 +331,15 @@ pl_status pl_placement_choose(const pl_config *config, const pl_memory_plan *pla
                               const pl_machine *machine, pl_placement *out, pl_error *err)
 {
     pl_error why = {.status = PL_OK};
-    chooser c = {.config = config, .plan = plan, .wish = wish, .machine = machine};
+    pl_placement_wish bounded = *wish;
+    chooser c = {.config = config, .plan = plan, .wish = &bounded, .machine = machine};
     c.context_most = wished(wish->context, lesser(config->context, PL_DEFAULT_CONTEXT));
     c.rows_most = lesser(wished(wish->batch_rows, PL_DEFAULT_BATCH_ROWS), c.context_most);
     c.sessions_most = wished(wish->sessions, PL_DEFAULT_SESSIONS);
+    if (wish->kv_bytes) {
+        int64_t most = pl_placement_kv_tokens(config, c.sessions_most, c.context_most, c.rows_most, wish->kv_bytes);
+        bounded.kv_tokens = wish->kv_tokens > 0 && wish->kv_tokens < most ? wish->kv_tokens : most;
+    }
     pl_placement cpu = {
         .backend = PL_BACKEND_CPU, .sessions = c.sessions_most, .context = c.context_most, .batch_rows = c.rows_most};
     cpu.kv_tokens = kv_tokens_on_cpu(&c, &cpu);

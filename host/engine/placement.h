@@ -33,6 +33,7 @@ typedef struct pl_placement_wish {
     pl_ple_placement ple;
     int sessions, context, batch_rows;
     int64_t kv_tokens; /* 0: sessions x context; -1: as much as is sensible */
+    size_t kv_bytes;   /* most that they may take, but for one context's; 0: any */
 } pl_placement_wish;
 
 typedef struct pl_machine {

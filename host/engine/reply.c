@@ -1,5 +1,6 @@
 #include "host/engine/reply.h"
 
+#include "host/engine/card_draw.h"
 #include "host/engine/stop.h"
 #include "host/grammar/grammar.h"
 #include "host/text/detokenizer.h"
@@ -21,9 +22,10 @@ struct pl_reply {
     pl_status text_status; /* of token_text(), which has no way to say it */
     pl_logprob *top;       /* [n_logprobs] */
     float logprob;
-    int32_t next;  /* the token just chosen */
-    size_t room;   /* tokens that the context has for the answer */
-    size_t tokens; /* shown so far */
+    int32_t history; /* tokens that penalties can look back on */
+    int32_t next;    /* the token just chosen */
+    size_t room;     /* tokens that the context has for the answer */
+    size_t tokens;   /* shown so far */
     pl_finish finish;
     int32_t stopped_by; /* stop string, or -1 */
 };
@@ -69,17 +71,22 @@ static const char *token_text(void *user, int32_t id, size_t *n)
     return text;
 }
 
-static pl_status accept(pl_reply *r, int32_t token, pl_error *err)
+static pl_status check_text(const pl_reply *r, int32_t token, pl_error *err)
 {
-    pl_sampler_accept(r->sampler, token);
     return r->text_status == PL_OK ? PL_OK : pl_fail(err, r->text_status, "out of memory: the text of token %d", token);
 }
 
-static pl_status create_sampler(pl_reply *r, const pl_generation *params, int32_t context, const int32_t *prompt,
-                                size_t n, pl_error *err)
+static pl_status accept(pl_reply *r, int32_t token, pl_error *err)
+{
+    pl_sampler_accept(r->sampler, token);
+    return check_text(r, token, err);
+}
+
+static pl_status create_sampler(pl_reply *r, const pl_generation *params, const int32_t *prompt, size_t n,
+                                pl_error *err)
 {
     PL_TRY(pl_detokenizer_reserve(&r->single, err));
-    PL_TRY(pl_sampler_create(&params->sampling, r->config->vocab, context + 1, token_text, r, &r->sampler, err));
+    PL_TRY(pl_sampler_create(&params->sampling, r->config->vocab, r->history, token_text, r, &r->sampler, err));
     for (size_t i = 0; i < n; i++)
         PL_TRY(accept(r, prompt[i], err));
     return PL_OK;
@@ -112,6 +119,7 @@ pl_status pl_reply_create(const pl_model *model, int32_t context, const int32_t 
     r->on_token = params->on_token;
     r->user = params->user;
     r->logprob = NAN;
+    r->history = context + 1;
     r->room = (size_t)context + 1 - n;
     r->finish = PL_FINISH_LENGTH;
     r->stopped_by = -1;
@@ -119,7 +127,7 @@ pl_status pl_reply_create(const pl_model *model, int32_t context, const int32_t 
     pl_detokenizer_init(&r->single, model->tokenizer, true);
     pl_status status = create_parts(r, params, err);
     if (status == PL_OK && !drawn)
-        status = create_sampler(r, params, context, prompt, n, err);
+        status = create_sampler(r, params, prompt, n, err);
     if (status != PL_OK)
         pl_reply_free(r);
     else
@@ -156,9 +164,23 @@ pl_status pl_reply_choose(pl_reply *r, pl_candidates *room, const float *logits,
     return pl_sampler_logprobs(logits, r->config->vocab, r->next, &r->logprob, r->top, (size_t)r->n_logprobs, err);
 }
 
-void pl_reply_set_token(pl_reply *r, int32_t token)
+bool pl_reply_can_be_drawn(const pl_reply *r)
 {
+    return !r->place && r->n_logprobs < 0 && r->sampler && pl_card_draw_fits(pl_sampler_params(r->sampler), r->history);
+}
+
+pl_status pl_reply_copy_sampler(const pl_reply *r, const int32_t *tokens, size_t n, pl_draw *out, pl_error *err)
+{
+    return pl_card_draw_copy(r->sampler, r->config->vocab, r->history, tokens, n, out, err);
+}
+
+pl_status pl_reply_take(pl_reply *r, int32_t token, pl_error *err)
+{
+    PL_TRY(pl_card_draw_check(token, r->config->vocab, err));
     r->next = token;
+    if (r->sampler)
+        pl_sampler_follow(r->sampler, token);
+    return check_text(r, token, err);
 }
 
 int32_t pl_reply_token(const pl_reply *r)

@@ -9,6 +9,7 @@
 
 #include "host/engine/model.h"
 #include "host/engine/sampler.h"
+#include "host/ops/draw.h"
 
 typedef struct pl_reply pl_reply;
 
@@ -25,8 +26,15 @@ void pl_reply_free(pl_reply *reply);
 /* Chooses the next token from logits [vocab]. room: pl_candidates_init() for the vocabulary. */
 pl_status pl_reply_choose(pl_reply *reply, pl_candidates *room, const float *logits, pl_error *err);
 
-/* The token was chosen elsewhere. */
-void pl_reply_set_token(pl_reply *reply, int32_t token);
+/* Whether its tokens can be drawn by ops: by the sampling's parameters, without grammar and log probabilities. */
+bool pl_reply_can_be_drawn(const pl_reply *reply);
+
+/* A sampler for that, which goes on where this reply is; tokens: prompt and answer so far. drawn: not so created. */
+pl_status pl_reply_copy_sampler(const pl_reply *reply, const int32_t *tokens, size_t n, pl_draw *out, pl_error *err);
+
+/* The token, or PL_DRAW_..., was drawn elsewhere, by a sampler like its own. PL_ERR_NUMERIC and PL_ERR_ARGUMENT as from
+ * pl_sampler_sample(). */
+pl_status pl_reply_take(pl_reply *reply, int32_t token, pl_error *err);
 
 /* The token chosen last. */
 int32_t pl_reply_token(const pl_reply *reply);

@@ -5,12 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/base/rng.h"
 #include "host/engine/softmax.h"
 #include "host/ops/draw_math.h"
 
 struct pl_sampler {
-    pl_sampling params; /* params.bias is `bias`, dry_breakers is NULL */
+    pl_sampling params; /* params.bias is `bias`; no dry_breakers */
     pl_logit_bias *bias;
     int32_t vocab;
     pl_repetition *repetition;
@@ -155,6 +154,7 @@ pl_status pl_sampler_create(const pl_sampling *params, int32_t vocab, int32_t hi
     s->params = *params;
     s->params.bias = NULL;
     s->params.dry_breakers = NULL;
+    s->params.n_dry_breakers = 0;
     pl_status status = PL_OK;
     PL_TRY_GOTO(pl_repetition_create(params, vocab, history, token_text, user, &s->repetition, err));
     PL_TRY_GOTO(copy_bias(s, params, err));
@@ -185,6 +185,28 @@ void pl_sampler_reset(pl_sampler *sampler)
 void pl_sampler_accept(pl_sampler *sampler, int32_t token)
 {
     pl_repetition_accept(sampler->repetition, token);
+}
+
+static bool is_greedy(const pl_sampling *p)
+{
+    return p->temperature < PL_LEAST_TEMPERATURE;
+}
+
+void pl_sampler_follow(pl_sampler *sampler, int32_t token)
+{
+    if (!is_greedy(&sampler->params))
+        pl_rng_next(&sampler->rng);
+    pl_sampler_accept(sampler, token);
+}
+
+const pl_sampling *pl_sampler_params(const pl_sampler *sampler)
+{
+    return &sampler->params;
+}
+
+pl_rng pl_sampler_rng(const pl_sampler *sampler)
+{
+    return sampler->rng;
 }
 
 /* ---- sampling ---------------------------------------------------------------------------------- */
@@ -244,7 +266,7 @@ pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const floa
     const pl_sampling *p = &sampler->params;
     float best = 0.0f;
     PL_TRY(find_best(logits, sampler->vocab, &best, err));
-    bool greedy = p->temperature < PL_LEAST_TEMPERATURE;
+    bool greedy = is_greedy(p);
     pl_candidates_start(room, logits);
     add_bias(sampler, room);
     if (mask)

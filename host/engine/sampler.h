@@ -13,6 +13,7 @@
 #ifndef PL_ENGINE_SAMPLER_H
 #define PL_ENGINE_SAMPLER_H
 
+#include "host/base/rng.h"
 #include "host/engine/repetition.h"
 
 #define PL_LEAST_TEMPERATURE 1e-6f
@@ -33,6 +34,13 @@ void pl_sampler_reset(pl_sampler *sampler);
 
 /* Adds a token, of the prompt or of the answer, to what penalties and DRY look back on. 0 to vocab - 1. */
 void pl_sampler_accept(pl_sampler *sampler, int32_t token);
+
+/* The token was drawn from a copy of the sampler: takes the random number that this took, and accepts the token. */
+void pl_sampler_follow(pl_sampler *sampler, int32_t token);
+
+/* As created, and the random numbers from the next draw on. */
+const pl_sampling *pl_sampler_params(const pl_sampler *sampler);
+pl_rng pl_sampler_rng(const pl_sampler *sampler);
 
 /* logits: [vocab], not changed. room: pl_candidates_init() for this vocabulary. mask: tokens whose bit is not set (bit
  * id % 32 of word id / 32) count as if they were not there; NULL: none such. Does not accept the token. PL_ERR_NUMERIC

@@ -5,7 +5,12 @@
  *                             +----------+  preempted
  *
  * scheduler.c is its face and its thread's loop; scheduler_task.c makes and ends requests; scheduler_room.c gives and takes
- * sequences and K/V; scheduler_path.c chooses paths; scheduler_step.c runs steps; scheduler_stats.c counts.
+ * sequences and K/V; scheduler_path.c chooses paths; scheduler_step.c says what a step reads and tells what came of it,
+ * scheduler_run.c runs it; scheduler_stats.c counts.
+ *
+ * Where the ops draw (host/ops/draw.h), they choose for every request that they can choose for; the sampler of its reply
+ * follows, so that it can go on elsewhere, and the ops' one is a copy that is made when its sequence needs one. Rows of
+ * both kinds go through a step together, and only the logits of the host's rows are brought to it.
  *
  * Two locks: `lock` guards what other threads touch and is never held for long; the engine's is held for a step and what
  * else touches K/V. The thread takes neither while it calls back. */
@@ -54,6 +59,7 @@ typedef struct pl_task {
     pl_client *client;
     pl_lane *own_lane; /* the path asked for; NULL: "auto" */
     pl_reply *reply;   /* NULL: to embed */
+    bool drawn;        /* the ops choose its tokens */
     int32_t *tokens;   /* prompt and answer */
     int32_t n_prompt, n_tokens;
     double *sum; /* [hidden] to embed, else NULL: of the states of the tokens held */
@@ -66,6 +72,7 @@ typedef struct pl_task {
     int32_t n_stretches;  /* 0: the path is not chosen yet */
     uint64_t not_before;  /* releases that must have been before it is tried again */
     int32_t rows, wanted; /* of the step at hand; the first of its wanted rows */
+    bool sampling;        /* its sequence's draws go on from where its reply is */
 
     double arrived_s, started_s, first_s, last_s; /* started_s: 0 before its first step */
     int64_t last_step;
@@ -115,10 +122,15 @@ struct pl_scheduler {
     int32_t n_picked;
     pl_step_row *row;    /* [batch_rows] */
     pl_candidates *room; /* [threads of the pool] */
+    pl_draw *sampler;    /* room for one on its way to the ops; NULL: they do not draw */
+    pl_step_result *result, *next_result;
+    pl_task **ahead; /* [capacity] of the step that is queued behind the one at hand */
+    int32_t n_ahead; /* 0: there is none. As long as there is, nobody's sequence is taken back */
     pl_step_cost cost;
     pl_elastic_state elastic;
     uint64_t releases; /* of sequences so far */
     int64_t step;
+    double last_end_s;                 /* of a step */
     double last_start_s, start_pace_s; /* when a request was started last; mean time between starts */
     pl_scheduler_stats count;
 };
@@ -185,6 +197,20 @@ void pl_lanes_follow(pl_scheduler *s, double now);
 
 /* For a task that has none yet. */
 void pl_lanes_choose(pl_scheduler *s, pl_task *task, double now);
+
+/* ---- scheduler_run.c; the engine's lock is held ---- */
+
+pl_status pl_run_start(pl_scheduler *s, pl_error *err);
+void pl_run_stop(pl_scheduler *s);
+
+/* Runs picked[], who have room for their rows. Who fails has ended, with rows of 0. */
+void pl_run_picked(pl_scheduler *s);
+
+/* Where a step is queued ahead: makes it the one at hand, for pl_run_picked(). False: there is none. */
+bool pl_run_take_ahead(pl_scheduler *s);
+
+/* Waits for it, and takes it back. */
+void pl_run_drop_ahead(pl_scheduler *s);
 
 /* ---- scheduler_step.c ---- */
 

@@ -22,7 +22,7 @@ static double answering_rows(const pl_scheduler *s, int32_t *n)
     *n = 0;
     for (int32_t i = 0; i < s->n_tasks; i++) {
         const pl_task *t = s->task[i];
-        if (t->sequence < 0 || !t->reply || t->n_tokens - t->held > 1)
+        if (t->sequence < 0 || t->n_stretches == 0 || !t->reply || t->n_tokens - t->held > 1)
             continue;
         weighted += pl_task_last_lane(t)->weight;
         ++*n;

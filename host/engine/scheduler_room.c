@@ -67,6 +67,7 @@ static void close_sequence(pl_scheduler *s, pl_task *t)
     pl_kv_close(s->engine->kv, t->sequence);
     t->sequence = -1;
     t->held = t->rows = 0;
+    t->sampling = false;
     s->n_running--;
 }
 

@@ -91,7 +91,14 @@ static int32_t sort_planned(pl_scheduler *s)
     return n;
 }
 
-/* Who has room goes into picked[]; those to embed last, so that others' logits come in few groups. */
+/* By where the logits go: those that the ops draw from come first (pl_step_row), of the rest those that the host chooses
+ * from, so that they come in few groups. */
+static int kind_of(const pl_task *t)
+{
+    return t->drawn ? 0 : t->reply ? 1 : 2;
+}
+
+/* Who has room goes into picked[], by kind. */
 static void pick(pl_scheduler *s)
 {
     int32_t n = sort_planned(s);
@@ -99,148 +106,12 @@ static void pick(pl_scheduler *s)
         if (s->task[s->order[k]]->rows > 0 && !pl_room_extend(s, s->order[k]))
             s->task[s->order[k]]->rows = 0;
     s->n_picked = 0;
-    for (int embeds = 0; embeds < 2; embeds++)
+    for (int kind = 0; kind < 3; kind++)
         for (int32_t k = 0; k < n; k++) {
             pl_task *t = s->task[s->order[k]];
-            if (t->rows > 0 && (t->sum != NULL) == (embeds == 1))
+            if (t->rows > 0 && kind_of(t) == kind)
                 s->picked[s->n_picked++] = t;
         }
-}
-
-/* ---- running it -------------------------------------------------------------------------------- */
-
-/* The rows of some tasks; returns how many. */
-static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
-{
-    int32_t rows = 0, wanted = 0;
-    for (int32_t i = 0; i < n; i++) {
-        pl_task *t = task[i];
-        t->wanted = wanted;
-        for (int32_t p = t->held; p < t->held + t->rows; p++) {
-            pl_step_row row = {.token = t->tokens[p],
-                               .position = p,
-                               .sequence = t->sequence,
-                               .path = &pl_task_lane(t, p)->path,
-                               .wanted = t->sum || p == t->n_tokens - 1};
-            wanted += row.wanted;
-            s->row[rows++] = row;
-        }
-    }
-    return rows;
-}
-
-typedef struct chooser {
-    pl_scheduler *s;
-    pl_task *const *task; /* of the logits' rows */
-    const float *logits;
-} chooser;
-
-static void choose_some(void *ctx, int64_t begin, int64_t end, int thread)
-{
-    const chooser *c = ctx;
-    int64_t vocab = c->s->engine->config->vocab;
-    for (int64_t i = begin; i < end; i++) {
-        pl_task *t = c->task[i];
-        t->chosen = true;
-        t->status = pl_reply_choose(t->reply, &c->s->room[thread], c->logits + i * vocab, &t->failure);
-    }
-}
-
-/* Tokens for those of the tasks whose last row was wanted, logits as they come. */
-static pl_status choose(pl_scheduler *s, pl_task *const *task, int32_t n, pl_error *err)
-{
-    pl_task *group[PL_STEP_LOGITS];
-    chooser c = {.s = s, .task = group};
-    for (int32_t i = 0, in_group = 0, first = 0; i < n; i++) {
-        if (task[i]->reply && task[i]->held + task[i]->rows == task[i]->n_tokens)
-            group[in_group++] = task[i];
-        bool last = i == n - 1 || !task[i + 1]->reply;
-        if (in_group > 0 && (last || in_group == PL_STEP_LOGITS)) {
-            PL_TRY(pl_step_logits(s->engine->step, first, in_group, &c.logits, err));
-            pl_pool_for(s->engine->backend->pool, in_group, 1, choose_some, &c);
-            first += in_group;
-            in_group = 0;
-        }
-    }
-    return PL_OK;
-}
-
-static pl_status sum_states(pl_scheduler *s, pl_task *t, pl_error *err)
-{
-    const float *states = NULL;
-    int hidden = s->engine->config->hidden;
-    PL_TRY(pl_step_hidden(s->engine->step, t->wanted, t->rows, &states, err));
-    for (int32_t row = 0; row < t->rows; row++)
-        for (int i = 0; i < hidden; i++)
-            t->sum[i] += (double)states[(int64_t)row * hidden + i];
-    return PL_OK;
-}
-
-/* One run of the model for tasks that have room. */
-static pl_status run(pl_scheduler *s, pl_task *const *task, int32_t n, pl_error *err)
-{
-    pl_step *step = s->engine->step;
-    int32_t rows = fill_rows(s, task, n);
-    pl_step_watch(step, NULL, NULL);
-    double begin = pl_timeline_now(s->engine->timeline);
-    pl_status status = pl_step_run(step, s->row, rows, NULL, NULL, err);
-    pl_timeline_end(s->engine->timeline, PL_TIMELINE_MAIN, "serve a step", begin);
-    PL_TRY(status);
-    PL_TRY(choose(s, task, n, err));
-    for (int32_t i = 0; i < n; i++)
-        if (task[i]->sum)
-            PL_TRY(sum_states(s, task[i], err));
-    for (int32_t i = 0; i < n; i++)
-        task[i]->held += task[i]->rows;
-    return PL_OK;
-}
-
-static void take_back(pl_scheduler *s, pl_task *t)
-{
-    t->held = pl_kv_truncate(s->engine->kv, t->sequence, t->held);
-    t->chosen = false;
-}
-
-/* Some row's values are not finite: each by itself, so that only whose they are fails. */
-static void run_each(pl_scheduler *s)
-{
-    for (int32_t i = 0; i < s->n_picked; i++) {
-        pl_task *t = s->picked[i];
-        pl_status status = pl_kv_extend(s->engine->kv, t->sequence, t->rows, &t->failure);
-        if (status == PL_OK)
-            status = run(s, &t, 1, &t->failure);
-        if (status == PL_OK)
-            continue;
-        take_back(s, t);
-        t->rows = 0;
-        pl_task_end(t, status, &t->failure);
-    }
-}
-
-static void lose(pl_scheduler *s, const pl_error *why)
-{
-    pthread_mutex_lock(&s->lock);
-    s->lost = *why;
-    pthread_mutex_unlock(&s->lock);
-    for (int32_t i = 0; i < s->n_tasks; i++)
-        pl_task_end(s->task[i], why->status, why);
-}
-
-/* Runs what has been picked. A step that fails for all is taken back. */
-static void run_picked(pl_scheduler *s)
-{
-    pl_error err;
-    pl_status status = run(s, s->picked, s->n_picked, &err);
-    if (status == PL_OK)
-        return;
-    for (int32_t i = 0; i < s->n_picked; i++)
-        take_back(s, s->picked[i]);
-    if (status == PL_ERR_DEVICE) {
-        lose(s, &err);
-        s->n_picked = 0;
-    } else {
-        run_each(s);
-    }
 }
 
 /* ---- what came of it --------------------------------------------------------------------------- */
@@ -332,16 +203,20 @@ static void count_room(pl_scheduler *s)
 /* Runs a step with the engine's lock held; returns whether there was one. */
 static bool run_step(pl_scheduler *s)
 {
-    double now = pl_clock_seconds();
-    pl_lanes_follow(s, now);
-    pl_room_describe(s);
-    plan_and_admit(s, now);
-    pick(s);
-    if (s->n_picked == 0)
-        return false;
-    double begin = pl_clock_seconds();
-    run_picked(s);
-    double took = pl_clock_seconds() - begin;
+    double begin = s->last_end_s;
+    if (!pl_run_take_ahead(s)) {
+        double now = pl_clock_seconds();
+        pl_lanes_follow(s, now);
+        pl_room_describe(s);
+        plan_and_admit(s, now);
+        pick(s);
+        if (s->n_picked == 0)
+            return false;
+        begin = pl_clock_seconds();
+    }
+    pl_run_picked(s);
+    s->last_end_s = pl_clock_seconds();
+    double took = s->last_end_s - begin;
     double rows = charge(s);
     if (rows > 0)
         pl_step_cost_learn(&s->cost, rows, took);
@@ -384,7 +259,8 @@ static void close_ended(pl_scheduler *s)
     pl_engine_unlock(s->engine);
 }
 
-/* Takes those that have ended off the list, into picked[]; returns how many. The rest of the lists' news is told too. */
+/* Takes those that have ended off the list, into picked[], but that a step is queued ahead; returns how many. The rest of
+ * the lists' news is told too. */
 static int32_t take_off(pl_scheduler *s)
 {
     int32_t left = 0, n = 0;
@@ -393,7 +269,7 @@ static int32_t take_off(pl_scheduler *s)
         pl_task *t = s->task[i];
         t->client->served += t->charge;
         t->charge = 0;
-        if (!t->ended) {
+        if (!t->ended || s->n_ahead > 0) {
             s->task[left++] = t;
             continue;
         }
@@ -418,10 +294,15 @@ static bool any_ended(const pl_scheduler *s)
 void pl_scheduler_sweep(pl_scheduler *s, const pl_error *why)
 {
     static const pl_error cancelled = {PL_ERR_CANCELLED, "the request was cancelled"};
+    if (why) {
+        pl_engine_lock(s->engine);
+        pl_run_drop_ahead(s);
+        pl_engine_unlock(s->engine);
+    }
     for (int32_t i = 0; i < s->n_tasks; i++)
         if (!s->task[i]->ended && (why || atomic_load(&s->task[i]->cancelled)))
             pl_task_end(s->task[i], why ? why->status : PL_ERR_CANCELLED, why ? why : &cancelled);
-    if (any_ended(s))
+    if (s->n_ahead == 0 && any_ended(s))
         close_ended(s);
     int32_t n = take_off(s);
     for (int32_t i = 0; i < n; i++) {

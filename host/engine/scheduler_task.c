@@ -155,9 +155,12 @@ static pl_status fill(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error
         return pl_fail_memory(err, room * sizeof *t->tokens, "a request's tokens");
     memcpy(t->tokens, r->prompt, r->n_prompt * sizeof *t->tokens);
     t->n_prompt = t->n_tokens = (int32_t)r->n_prompt;
-    if (!r->embed)
-        return pl_reply_create(s->engine->model, s->engine->context, r->prompt, r->n_prompt, &r->generation, false,
-                               &t->reply, err);
+    if (!r->embed) {
+        PL_TRY(pl_reply_create(s->engine->model, s->engine->context, r->prompt, r->n_prompt, &r->generation, false,
+                               &t->reply, err));
+        t->drawn = s->engine->draws && pl_reply_can_be_drawn(t->reply);
+        return PL_OK;
+    }
     size_t hidden = (size_t)s->engine->config->hidden;
     t->sum = calloc(hidden, sizeof *t->sum);
     t->mean = calloc(hidden, sizeof *t->mean);

@@ -245,10 +245,6 @@ pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *
     pl_engine_unlock(s->engine);
     PL_TRY(status);
     *token = pl_step_drawn(result, 0);
-    if (*token == PL_DRAW_NOT_FINITE)
-        return pl_fail(err, PL_ERR_NUMERIC, "a logit is not finite");
-    if (*token == PL_DRAW_ALL_BANNED)
-        return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias bans all %d tokens", s->engine->config->vocab);
     return PL_OK;
 }
 

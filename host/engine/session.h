@@ -34,7 +34,7 @@ pl_status pl_session_queue_read(pl_session *s, int32_t n, pl_step_result *result
 /* Queues the step that reads the token drawn last, whatever it will be, and draws the next. */
 pl_status pl_session_queue_drawn(pl_session *s, pl_step_result *result, pl_error *err);
 
-/* Waits for such a step: the token that it drew. PL_ERR_NUMERIC, PL_ERR_ARGUMENT as from pl_sampler_sample(). */
+/* Waits for such a step: the token that it drew, or PL_DRAW_... */
 pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *token, pl_error *err);
 
 /* PL_ERR_ARGUMENT names the first id that is none of the model's; `what` is what the ids are: "prompt token". */

@@ -25,10 +25,11 @@ static bool all_distinct(const int32_t *sequence, int n)
 /* How the present step can be run. */
 static void choose_form(pl_step *t, const pl_step_row *rows)
 {
-    t->takes = t->draws = false;
+    t->takes = false;
+    t->draws = 0;
     for (int i = 0; i < t->n; i++) {
         t->takes |= rows[i].drawn;
-        t->draws |= rows[i].draw;
+        t->draws += rows[i].draw;
     }
     bool few = t->n <= PL_FUSED_ROWS && !pl_step_shown(&t->show);
     t->fused = few ? t->backend->fused : NULL;
@@ -47,8 +48,8 @@ static void choose_form(pl_step *t, const pl_step_row *rows)
 
 /* All that decides which ops run and how they are launched. */
 typedef struct step_key {
-    int16_t n, wanted, logits_rows;
-    bool distinct, takes, draws;
+    int16_t n, wanted, draws, logits_rows;
+    bool distinct, takes;
     uint64_t chained[2];
     int16_t rows[PL_MAX_LAYERS];
     int32_t widest[PL_MAX_LAYERS]; /* negative where all rows are as wide as the layer */
@@ -65,7 +66,7 @@ static void make_key(const pl_step *t, step_key *key)
     key->logits_rows = (int16_t)t->logits_rows;
     key->distinct = t->distinct;
     key->takes = t->takes;
-    key->draws = t->draws;
+    key->draws = (int16_t)t->draws;
     memcpy(key->chained, t->chained, sizeof key->chained);
     for (int layer = 0; layer < t->config->n_layers; layer++) {
         pl_layer_view view = pl_step_input_layer_host(t->input, layer);
@@ -93,7 +94,7 @@ static pl_status request_rows(pl_step *t, pl_error *err)
 static void place_draws(pl_step *t)
 {
     pl_step_slots host = pl_step_input_host(t->input);
-    for (int i = 0; t->draws && i < t->wanted; i++) {
+    for (int i = 0; i < t->draws; i++) {
         host.draws[i] = pl_draws_sampler(t->samplers, host.sequence[i]);
         host.drawns[i] = pl_draws_drawn(t->samplers, host.sequence[i]);
         pl_draws_queue(t->samplers, host.sequence[i]);
@@ -119,7 +120,7 @@ static void keep_result(pl_step *t, pl_step_result *r)
     memcpy(r->token, host.token, (size_t)t->n * sizeof *r->token);
     memcpy(r->position, host.position, (size_t)t->n * sizeof *r->position);
     t->backend->download(t->stream, r->report, t->slots.report, PL_STEP_REPORTS * sizeof *r->report);
-    for (int i = 0; t->draws && i < t->wanted; i++)
+    for (int i = 0; i < t->draws; i++)
         t->backend->download(t->stream, &r->drawn[i], &host.draws[i]->token, sizeof *r->drawn);
     r->mark = t->backend->mark(t->stream);
 }
@@ -180,7 +181,7 @@ pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_
     if (first < 0 || n < 1 || n > PL_STEP_LOGITS || first + n > t->wanted)
         return pl_fail(err, PL_ERR_ARGUMENT, "logits of rows %d to %d of %d", first, first + n - 1, t->wanted);
     const float *from = t->logits + (int64_t)first * c->vocab;
-    if (t->logits_rows == 0) {
+    if (first + n > t->logits_rows) {
         pl_step_walk_head(t, first, n);
         from = t->logits;
     }

@@ -24,7 +24,7 @@ typedef struct pl_step_row {
     const pl_path *path;
     bool wanted; /* its logits will be asked for */
     bool drawn;  /* the token is the one that the sequence's last draw chose; `token` is ignored */
-    bool draw;   /* draw from the logits: then every wanted row of the step, and no more than PL_STEP_LOGITS */
+    bool draw;   /* wanted, and draws from its logits: rows that draw stand before the other wanted ones */
 } pl_step_row;
 
 /* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws. */

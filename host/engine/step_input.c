@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The block: pointers for draws, ticket, report; then the arrays by slot; then the plan of the layers. */
+/* The block: pointers for draws by slot, ticket, report; then the arrays by slot; then the plan of the layers. */
 enum {
-    POINTER_INTS = 2 * PL_STEP_LOGITS * (int)(sizeof(void *) / sizeof(int32_t)),
-    HEAD_INTS = POINTER_INTS + 1 + PL_INPUT_REPORT_INTS,
-    SLOT_ARRAYS = 6
+    POINTER_INTS = 2 * (int)(sizeof(void *) / sizeof(int32_t)), /* of a slot */
+    HEAD_INTS = 1 + PL_INPUT_REPORT_INTS,
+    SLOT_INTS = POINTER_INTS + 6
 };
 
 struct pl_step_input {
@@ -23,7 +23,7 @@ struct pl_step_input {
 static pl_status create(pl_step_input *in, pl_error *err)
 {
     PL_TRY(pl_layer_rows_create(in->config->n_layers, in->max_rows, &in->layers, err));
-    in->room = HEAD_INTS + (int64_t)SLOT_ARRAYS * in->max_rows + pl_layer_rows_ints(in->config->n_layers, in->max_rows);
+    in->room = HEAD_INTS + (int64_t)SLOT_INTS * in->max_rows + pl_layer_rows_ints(in->config->n_layers, in->max_rows);
     size_t bytes = (size_t)in->room * sizeof *in->host;
     in->host = calloc(1, bytes);
     in->path = calloc((size_t)in->max_rows, sizeof *in->path);
@@ -62,19 +62,19 @@ void pl_step_input_free(pl_step_input *in)
 
 static pl_step_slots slots_at(int32_t *block, int n)
 {
-    int32_t *slots = block + HEAD_INTS;
+    int32_t *head = block + POINTER_INTS * n, *slots = head + HEAD_INTS;
     pl_draw **draws = (pl_draw **)(void *)block;
     return (pl_step_slots){.draws = draws,
-                           .drawns = (pl_drawn **)(draws + PL_STEP_LOGITS),
-                           .ticket = (uint32_t *)(block + POINTER_INTS),
-                           .report = block + POINTER_INTS + 1,
+                           .drawns = (pl_drawn **)(draws + n),
+                           .ticket = (uint32_t *)head,
+                           .report = head + 1,
                            .token = slots,
                            .drawn = slots + n,
                            .position = slots + 2 * n,
                            .sequence = slots + 3 * n,
                            .ple_layers = slots + 4 * n,
                            .ple_cols = slots + 5 * n,
-                           .layers = slots + SLOT_ARRAYS * n};
+                           .layers = head + HEAD_INTS + (SLOT_INTS - POINTER_INTS) * n};
 }
 
 pl_step_slots pl_step_input_host(const pl_step_input *in)
@@ -109,7 +109,7 @@ static int fill_slots(pl_step_input *in, const pl_step_row *rows, bool wanted, i
 int pl_step_input_fill(pl_step_input *in, const pl_step_row *rows, int n)
 {
     in->n = n;
-    memset(in->host, 0, HEAD_INTS * sizeof *in->host);
+    memset(in->host, 0, (size_t)(POINTER_INTS * n + HEAD_INTS) * sizeof *in->host);
     int wanted = fill_slots(in, rows, true, 0);
     fill_slots(in, rows, false, wanted);
     pl_step_slots s = pl_step_input_host(in);

@@ -9,7 +9,7 @@ typedef struct pl_step_input pl_step_input;
 
 /* By slot: the rows that are wanted first, else in the order given. */
 typedef struct pl_step_slots {
-    pl_draw **draws; /* [PL_STEP_LOGITS] of the wanted rows, where they draw: the sampler and where its token goes */
+    pl_draw **draws; /* [n] of the first wanted rows, those that draw: the sampler and where its token goes */
     pl_drawn **drawns;
     int32_t *token; /* of a row that takes the token drawn last: any */
     int32_t *drawn; /* [n] the row's sequence where it takes the token drawn last, else -1 */

@@ -94,12 +94,15 @@ size_t pl_step_bytes(const pl_config *config, int max_rows)
     return l.used;
 }
 
-#define REPORT_BYTES ((PL_STEP_REPORTS + PL_STEP_LOGITS) * sizeof(int32_t))
+static size_t report_bytes(const pl_step *t)
+{
+    return (size_t)(PL_STEP_REPORTS + t->max_rows) * sizeof(int32_t);
+}
 
 static pl_status take_result(pl_step_result *r, pl_error *err)
 {
     size_t rows = (size_t)r->step->max_rows;
-    r->report = r->step->backend->shared_take(r->step->backend, REPORT_BYTES);
+    r->report = r->step->backend->shared_take(r->step->backend, report_bytes(r->step));
     r->token = calloc(rows, sizeof *r->token);
     r->position = calloc(rows, sizeof *r->position);
     r->drawn = r->report ? r->report + PL_STEP_REPORTS : NULL;
@@ -127,7 +130,7 @@ void pl_step_result_free(pl_step_result *r)
 {
     if (!r)
         return;
-    r->step->backend->shared_give(r->step->backend, r->report, REPORT_BYTES);
+    r->step->backend->shared_give(r->step->backend, r->report, report_bytes(r->step));
     free(r->token);
     free(r->position);
     free(r);

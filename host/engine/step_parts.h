@@ -12,7 +12,7 @@ struct pl_step_result {
     pl_step *step;
     uint64_t mark;
     int32_t *report;           /* [PL_STEP_REPORTS] shared memory: a copy, there once the mark is reached */
-    int32_t *drawn;            /* [PL_STEP_LOGITS] likewise, by wanted row */
+    int32_t *drawn;            /* [max_rows] likewise, by wanted row */
     int32_t *token, *position; /* [max_rows] of the step, by slot */
 };
 
@@ -42,11 +42,12 @@ struct pl_step {
     pl_act mid; /* of the fused ops: likewise, for PL_FUSED_ROWS rows */
 
     pl_step_input *input;
-    pl_ple_want *wants;  /* [max_rows] */
-    pl_step_slots slots; /* of the present step, as the ops see them */
-    int n, wanted, logits_rows;
+    pl_ple_want *wants;    /* [max_rows] */
+    pl_step_slots slots;   /* of the present step, as the ops see them */
+    int n, wanted, draws;  /* draws: the first of the wanted rows */
+    int logits_rows;       /* wanted rows whose logits are all there after the step */
     const pl_fused *fused; /* of the present step, or NULL */
-    bool takes, draws;     /* rows of the present step take, or make, draws */
+    bool takes;            /* rows of the present step take draws */
     bool distinct;         /* no two of its rows are of one sequence */
     uint64_t chained[2];   /* by layer: its rows are those of the layer that ran before it */
     int pending;           /* the layer whose ple_add is yet to come, or -1 */

@@ -1,5 +1,7 @@
 #include "host/engine/step_plan.h"
 
+#include <math.h>
+
 #define NEAR_S 1.0 /* a wished moment counts as long as it is not further away than this, or gone by longer */
 
 typedef struct planner {
@@ -106,6 +108,14 @@ static int32_t most_answers(const pl_plan_limits *limits, bool prompts)
     return rows < wanted ? rows : wanted;
 }
 
+/* Time of a step with prompts in it, by how many heads wait for a prompt and for an answer. */
+static double prompt_seconds(const planner *p, int32_t prompts, int32_t answers)
+{
+    double share = answers > 0 ? (double)prompts / answers : 0;
+    double s = (1 + fmax(share, PL_PLAN_PROMPT_SHARE)) * pl_step_cost_expect(p->cost, p->weighted);
+    return fmax(s, p->limits->step_s);
+}
+
 /* Rows of a prompt for which the step has time. */
 static int32_t rows_in_time(const planner *p, const pl_plan_item *item, bool answers)
 {
@@ -138,18 +148,19 @@ void pl_plan_step(pl_plan_item *items, int32_t n, int32_t *order, const pl_step_
                   const pl_plan_limits *limits, pl_plan *out)
 {
     planner p = {.items = items, .cost = cost, .limits = limits, .prompt_weight = prompt_weight};
-    int32_t answers = 0, prompts = 0;
+    int32_t answers = 0, prompts = 0, begun = 0;
     for (int32_t i = 0; i < n; i++) {
         items[i].rows = 0;
         if (decodes(&items[i]))
             order[answers++] = i;
         else if (items[i].ready && (items[i].running || limits->sequences > 0))
             order[n - ++prompts] = i;
+        begun += !decodes(&items[i]) && items[i].ready && items[i].running;
     }
+    int32_t fresh = prompts - begun, heads = begun + (fresh < limits->sequences ? fresh : limits->sequences);
     plan_answers(&p, order, answers, most_answers(limits, prompts > 0));
 
-    double answers_s = (1 + PL_PLAN_PROMPT_SHARE) * pl_step_cost_expect(cost, p.weighted);
-    p.prompt_s = answers_s > limits->step_s ? answers_s : limits->step_s;
+    p.prompt_s = prompt_seconds(&p, heads, p.rows);
     int32_t *heap = order + n - prompts;
     make_heap(&p, heap, prompts, prompt_before);
     while (prompts > 0 && p.rows < limits->rows && rows_in_time(&p, &items[heap[0]], answers > 0) > 0)

@@ -2,8 +2,9 @@
  *
  *   1. Every answer under way gets its token: one row each, in turns where they are more than a step can hold.
  *   2. What is left of the step's rows, and of its time, goes to prompts: so many rows that the step takes step_s by
- *      what steps cost here, or where the answers alone take most of that, PL_PLAN_PROMPT_SHARE more than they take, and
- *      never less than PL_PLAN_LEAST rows; without answers under way, as many as a step holds.
+ *      what steps cost here. Where the answers alone take most of that, prompts add to it, in proportion to how many of
+ *      them there are for each answer, at least PL_PLAN_PROMPT_SHARE of what the answers take, and never less than PL_PLAN_LEAST
+ *      rows. Without answers under way, as many rows as a step holds.
  *   3. Prompts are taken by priority, then by deadline where one is near, then by client: the one that has been served
  *      least lately (its tokens, as a virtual clock that never lets a newcomer or a returning client collect credit),
  *      then in order of arrival. One that has begun is finished before the client's next. */

@@ -39,6 +39,20 @@ static pl_status name_rule(const tools *t, const char *name, size_t n, int32_t *
     return PL_OK;
 }
 
+/* Whether a schema is in the subset. What else is wrong with it is found where it is used. */
+static pl_status check_supported(const json_t *schema, bool *supported, pl_error *err)
+{
+    pl_rules *rules;
+    int32_t rule;
+    PL_TRY(pl_rules_create(&rules, err));
+    pl_status status = pl_json_schema_add_tree(rules, schema, NULL, "", &rule, err);
+    if (status == PL_OK)
+        status = pl_rules_finish(rules, rule, NULL, NULL, err);
+    pl_rules_free(rules);
+    *supported = status != PL_ERR_UNSUPPORTED;
+    return status == PL_ERR_MEMORY ? status : PL_OK;
+}
+
 /* The arguments of a function: an object as its schema says. */
 static pl_status arguments_rule(const tools *t, const json_t *tool, size_t index, int32_t *rule)
 {
@@ -46,11 +60,14 @@ static pl_status arguments_rule(const tools *t, const json_t *tool, size_t index
     char where[48];
     if (strict && !json_is_boolean(strict) && !json_is_null(strict))
         return pl_fail(t->err, PL_ERR_ARGUMENT, "tools: \"/tools/%zu/strict\": expected a boolean", index);
-    if (json_is_false(strict)) {
+    bool none = !schema || json_is_null(schema), bound = !json_is_false(strict);
+    if (bound && !none && !json_is_true(strict))
+        PL_TRY(check_supported(schema, &bound, t->err));
+    if (!bound) {
         *rule = t->json.any_object;
         return PL_OK;
     }
-    if (!schema || json_is_null(schema)) {
+    if (none) {
         *rule = literal(t->rules, "{}", 2);
         return PL_OK;
     }
@@ -187,8 +204,8 @@ static pl_status read_choice(const json_t *root, tools *t)
 
 static pl_status make(tools *t, const json_t *root, int32_t *answer)
 {
-    const json_t *list = json_object_get(root, "tools");
-    int32_t call = pl_rules_new(t->rules);
+    const json_t *list = json_object_get(root, "tools"), *form = json_object_get(root, "answer");
+    int32_t call = pl_rules_new(t->rules), other;
     bool offered = false;
     PL_TRY(read_choice(root, t));
     if (!json_is_array(list))
@@ -199,8 +216,13 @@ static pl_status make(tools *t, const json_t *root, int32_t *answer)
         return pl_fail(t->err, PL_ERR_ARGUMENT, "tools: \"/choice/name\": there is no function \"%.80s\"", t->only);
     *answer = pl_rules_new(t->rules);
     add_calls(t, call, *answer);
-    if (t->automatic)
-        add_rule(t->rules, *answer, text_rule(t->rules));
+    if (!t->automatic)
+        return PL_OK;
+    if (form)
+        PL_TRY(pl_json_schema_add_tree(t->rules, form, NULL, "/answer", &other, t->err));
+    else
+        other = text_rule(t->rules);
+    add_rule(t->rules, *answer, other);
     return PL_OK;
 }
 

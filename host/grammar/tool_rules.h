@@ -7,10 +7,12 @@
  *
  * The text is JSON:  {"tools": [{"name": "f", "parameters": SCHEMA}, ...],   parameters may be missing: {}
  *                     "choice": "auto" | "required" | {"name": "f"},         missing: "auto"
- *                     "parallel": true}                                      several calls; missing: false
+ *                     "parallel": true,                                      several calls; missing: false
+ *                     "answer": SCHEMA}                                      what an answer is that is no call
  * With "auto" the answer is a call when it begins with "{" or "[", or with ```json and one of these, and text otherwise.
+ * Where "answer" says what it is otherwise, it is that, even where it begins as a call does.
  * Text does not begin with what a reader could take for a call: blanks and ``` (with or without json) before a bracket.
- * "strict": false in a tool leaves its arguments any object. A function that is named is called once. */
+ * "strict": false in a tool leaves its arguments any object; without a "strict" so does a schema outside the subset. A function that is named is called once. */
 #ifndef PL_GRAMMAR_TOOL_RULES_H
 #define PL_GRAMMAR_TOOL_RULES_H
 

@@ -157,6 +157,7 @@ typedef struct pl_engine_params {
     int64_t kv_tokens;       /* tokens whose K/V all sessions and kept prefixes share, at least one context's and on a
                                 card what fits; 0: sessions x context; -1: as much as is sensible: on a card what is
                                 left, on the CPU a quarter of the free memory */
+    size_t kv_bytes;         /* memory that these may take, but for one context's; 0: any */
     bool no_pin;             /* leave threads to the operating system */
     pl_timeline *timeline;   /* records loading and every step; borrowed, may be NULL */
     pl_progress_fn progress; /* may be NULL */

@@ -30,7 +30,7 @@ static void read_function(pl_fields *function, pl_tool_offer *offer)
     const char *name = pl_field_required_text(function, "name");
     const char *description = pl_field_text(function, "description", NULL);
     json_t *parameters = pl_field_object(function, "parameters");
-    bool strict = pl_field_bool(function, "strict", true);
+    const json_t *strict = pl_tool_read_strict(function);
     if (pl_fields_done(function))
         pl_tool_offer_add(offer, function, "name", name, description, parameters, strict);
 }
@@ -63,17 +63,29 @@ static void read_legacy_functions(pl_fields *f, pl_tool_offer *offer)
     }
 }
 
+/* {"type": "allowed_tools", "allowed_tools": {"mode", "tools"}} */
+static void read_allowed_choice(pl_fields *choice, pl_tool_offer *offer)
+{
+    pl_field_require(choice, "allowed_tools");
+    pl_fields allowed = pl_fields_of(pl_field_object(choice, "allowed_tools"), choice->error,
+                                     "tool_choice.allowed_tools");
+    pl_tool_offer_allow(offer, &allowed, true);
+    pl_fields_done(&allowed);
+}
+
 /* {"type": "function", "function": {"name"}} or, of the legacy field, {"name"} */
 static void read_named_choice(json_t *value, bool legacy, pl_fields *f, pl_tool_offer *offer)
 {
-    static const char *const types[] = {"function", NULL};
+    static const char *const types[] = {"function", "allowed_tools", NULL};
     pl_fields choice = pl_fields_of(value, f->error, "%s", legacy ? "function_call" : "tool_choice");
     offer->choice = PL_TOOLS_NAMED;
+    if (!legacy)
+        pl_field_require(&choice, "type");
     if (legacy) {
         offer->name = pl_field_required_text(&choice, "name");
+    } else if (pl_field_choice(&choice, "type", 0, types) == 1) {
+        read_allowed_choice(&choice, offer);
     } else {
-        pl_field_require(&choice, "type");
-        pl_field_choice(&choice, "type", 0, types);
         pl_field_require(&choice, "function");
         pl_fields function = pl_fields_of(pl_field_object(&choice, "function"), f->error, "tool_choice.function");
         offer->name = pl_field_required_text(&function, "name");

@@ -91,6 +91,8 @@ void pl_api_fail(pl_exchange *x, const pl_api_error *error, double retry_after_s
     else
         pl_api_put_error(&json, error);
     pl_json_end_object(&json);
+    if (error->status == 429) /* always with a time, even if by now there is room again */
+        retry_after_s = fmax(retry_after_s, 1);
     if ((error->status == 429 || error->status == 503) && retry_after_s > 0) {
         char seconds[32];
         snprintf(seconds, sizeof seconds, "%.0f", ceil(fmin(retry_after_s, 3600)));

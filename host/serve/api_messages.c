@@ -27,7 +27,8 @@ static void read_format(pl_call *call, pl_fields *config, pl_call_spec *spec)
     pl_field_require(&format, "schema");
     json_t *schema = pl_field_object(&format, "schema");
     char *text = schema ? json_dumps(schema, JSON_COMPACT) : NULL;
-    if (text)
+    spec->form = text ? pl_call_keep_text(call, text, strlen(text)) : NULL;
+    if (text && spec->form)
         pl_call_use_grammar(call, &format, "schema", PL_GRAMMAR_JSON_SCHEMA, text, strlen(text), spec);
     else if (schema)
         pl_field_fail_of(&format, "schema", &(pl_error){PL_ERR_MEMORY, "out of memory"});

@@ -163,7 +163,7 @@ static void read_tool(pl_fields *f, pl_fields *tool, pl_tool_offer *offer)
     const char *description = pl_field_text(tool, "description", NULL);
     pl_field_require(tool, "input_schema");
     json_t *schema = pl_field_object(tool, "input_schema");
-    bool strict = pl_field_bool(tool, "strict", true);
+    const json_t *strict = pl_tool_read_strict(tool);
     if (pl_fields_done(tool))
         pl_tool_offer_add(offer, f, tool->where, name, description, schema, strict);
 }
@@ -204,9 +204,12 @@ static void read_thinking(pl_fields *f)
     if (object)
         pl_field_require(&thinking, "type");
     const char *type = pl_field_text(&thinking, "type", "disabled");
-    if (strcmp(type, "disabled") != 0)
+    bool adaptive = strcmp(type, "adaptive") == 0; /* as much as the model likes: not at all */
+    if (adaptive)
+        pl_field_ignore(&thinking, "display");
+    else if (strcmp(type, "disabled") != 0)
         pl_field_fail(&thinking, "type", "unsupported_value",
-                      "thinking: this model does not think: only 'disabled' is supported.");
+                      "thinking: this model does not think: only 'disabled' and 'adaptive' are supported.");
     pl_fields_done(&thinking);
 }
 

@@ -53,7 +53,6 @@ static item_id tool_item_id(const char *call_id)
     return id;
 }
 
-/* Of a call that is not streamed: those of a stream went with its pieces. */
 static void put_logprobs(const pl_call *call, pl_json *json)
 {
     const pl_call_choice *choice = pl_call_choice_at(call, 0);
@@ -416,6 +415,7 @@ void pl_api_responses(void *user, pl_exchange *x)
         .choice_done = choice_done,
         .fail = fail,
         .whole = whole,
+        .repeats = true,
     };
     pl_call_start(user, x, &format);
 }

@@ -23,7 +23,7 @@ static void ignore_all(pl_fields *f, const char *const *names)
 /* The text of a part of a message or of a function's output. */
 static const char *read_part(pl_fields *part)
 {
-    static const char *const ignored[] = {"annotations", "logprobs", "prompt_cache_breakpoint", NULL};
+    static const char *const ignored[] = {"annotations", "logprobs", "parsed", "prompt_cache_breakpoint", NULL};
     const char *type = pl_field_required_text(part, "type");
     bool refusal = strcmp(type, "refusal") == 0;
     bool text = strcmp(type, "input_text") == 0 || strcmp(type, "output_text") == 0 || strcmp(type, "text") == 0;
@@ -85,7 +85,7 @@ static void read_message(pl_fields *item, pl_conversation *c)
 
 static void read_function_call(pl_fields *item, pl_conversation *c)
 {
-    static const char *const ignored[] = {"id", "status", "caller", "namespace", "async", NULL};
+    static const char *const ignored[] = {"id", "status", "caller", "namespace", "async", "parsed_arguments", NULL};
     const char *id = pl_field_required_text(item, "call_id"), *name = pl_field_required_text(item, "name");
     const char *arguments = pl_field_required_text(item, "arguments");
     ignore_all(item, ignored);
@@ -168,7 +168,7 @@ static void read_tool(pl_fields *f, pl_fields *tool, pl_tool_offer *offer)
     const char *name = pl_field_required_text(tool, "name");
     const char *description = pl_field_text(tool, "description", NULL);
     json_t *parameters = pl_field_object(tool, "parameters");
-    bool strict = pl_field_bool(tool, "strict", true);
+    const json_t *strict = pl_tool_read_strict(tool);
     if (pl_fields_done(tool))
         pl_tool_offer_add(offer, f, tool->where, name, description, parameters, strict);
 }
@@ -182,12 +182,15 @@ static void read_tool_choice(pl_fields *f, pl_tool_offer *offer)
         offer->choice = choices[pl_field_choice(f, "tool_choice", 1, words)];
         return;
     }
-    static const char *const types[] = {"function", NULL};
+    static const char *const types[] = {"function", "allowed_tools", NULL};
     pl_fields choice = pl_fields_of(value, f->error, "tool_choice");
     pl_field_require(&choice, "type");
-    pl_field_choice(&choice, "type", 0, types);
-    offer->choice = PL_TOOLS_NAMED;
-    offer->name = pl_field_required_text(&choice, "name");
+    if (pl_field_choice(&choice, "type", 0, types) == 1) {
+        pl_tool_offer_allow(offer, &choice, false);
+    } else {
+        offer->choice = PL_TOOLS_NAMED;
+        offer->name = pl_field_required_text(&choice, "name");
+    }
     pl_fields_done(&choice);
 }
 

@@ -134,6 +134,7 @@ static bool make_choices(pl_call *call, pl_api_error *error)
     for (size_t i = 0; i < n; i++) {
         choices[i].call = call;
         choices[i].index = (int32_t)i;
+        choices[i].parser.names = call->spec.tool_names;
     }
     pthread_mutex_lock(&call->lock);
     call->choices = choices;

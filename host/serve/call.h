@@ -29,8 +29,10 @@ typedef struct pl_call_spec {
     int32_t n;          /* choices of each prompt; those of prompt p are p * n to p * n + n - 1 */
     pl_request request; /* for all; filled with presets before read(). Prompt, client and callbacks are the call's, seed
                             counts up over the choices. What it points to lives in the call's memory */
-    pl_grammar *grammar; /* freed with the call; or NULL */
-    bool tools;          /* answers may be calls of functions: they are parsed as such (tool_calls.h) */
+    pl_grammar *grammar;           /* freed with the call; or NULL */
+    bool tools;                    /* answers may be calls of functions: they are parsed as such (tool_calls.h) */
+    const char *const *tool_names; /* of these functions, ends with NULL */
+    const char *form;              /* the JSON schema of answers that are no calls, as text; NULL: none */
     bool stream;
     const char *prompt_field; /* whose fault a prompt that is too long is: "messages" */
     void *format_data;        /* the format's own, in the call's memory */
@@ -67,7 +69,7 @@ typedef struct pl_call_choice {
     pl_strbuf text;      /* all of it so far, without calls of functions */
     pl_tool_call *tools; /* [n_tools] */
     size_t n_tools;
-    pl_call_piece *pieces; /* of a call that is not streamed and asks for logprobs: all */
+    pl_call_piece *pieces; /* where logprobs are asked for, of streams only those that repeat: all, without text */
     size_t n_pieces;
     bool begun, done;
     pl_status status;
@@ -98,6 +100,8 @@ typedef struct pl_call_format {
 
     /* On the loop: the whole response of a call that is not streamed, as JSON. */
     void (*whole)(pl_call *call, pl_json *out);
+
+    bool repeats; /* the end of a stream says all of it again: pieces are kept for it */
 } pl_call_format;
 
 /* Takes the exchange. */

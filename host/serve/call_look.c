@@ -36,15 +36,18 @@ static void begin(pl_call *call)
 {
     call->begun = true;
     pl_exchange_set_header(call->exchange, "Cache-Control", "no-cache");
-    pl_exchange_set_header(call->exchange, "X-Accel-Buffering", "no");
     pl_exchange_begin(call->exchange, 200, "text/event-stream");
     if (call->format->begin)
         call->format->begin(call, &call->out);
 }
 
-/* False: the client has gone. */
+/* False: the client has gone, or was dropped as an event lacks something. */
 static bool send_out(pl_call *call)
 {
+    if (call->out.failed) {
+        pl_exchange_drop(call->exchange);
+        return false;
+    }
     if (call->out.n == 0)
         return true;
     call->quiet.ticks = 0;
@@ -74,6 +77,7 @@ void call_respond_failed(pl_call *call, const pl_api_error *error, double retry_
     if (!call->begun) {
         pl_api_fail(call->exchange, error, retry_after_s);
     } else {
+        pl_strbuf_clear(&call->out);
         call->format->fail(call, error, &call->out);
         if (!send_out(call))
             return;
@@ -105,9 +109,18 @@ static bool wants_logprobs(const pl_call *call)
     return call->spec.request.generation.n_logprobs >= 0;
 }
 
-static bool keep_piece(choice *c, const pl_call_piece *piece)
+static bool keep_piece(pl_call *call, choice *c, const pl_call_piece *piece)
 {
     pl_call_choice *shown = &c->shown;
+    pl_call_piece kept = *piece;
+    kept.text = "";
+    kept.n_bytes = 0;
+    if (call->spec.stream && piece->n_top) { /* others will be where it is now */
+        pl_logprob *top = pl_call_keep(call, piece->n_top * sizeof *top);
+        if (!top)
+            return false;
+        kept.top = memcpy(top, piece->top, piece->n_top * sizeof *top);
+    }
     if (shown->n_pieces == c->pieces_room) {
         size_t room = c->pieces_room ? 2 * c->pieces_room : 16;
         pl_call_piece *grown = realloc(shown->pieces, room * sizeof *grown);
@@ -116,9 +129,7 @@ static bool keep_piece(choice *c, const pl_call_piece *piece)
         shown->pieces = grown;
         c->pieces_room = room;
     }
-    shown->pieces[shown->n_pieces] = *piece;
-    shown->pieces[shown->n_pieces].text = "";
-    shown->pieces[shown->n_pieces++].n_bytes = 0;
+    shown->pieces[shown->n_pieces++] = kept;
     return true;
 }
 
@@ -128,11 +139,10 @@ static bool give_piece(pl_call *call, choice *c, const pl_call_piece *piece)
     if (piece->n_bytes == 0 && !likely)
         return true;
     pl_strbuf_add(&c->shown.text, piece->text, piece->n_bytes);
-    if (!call->spec.stream)
-        return !likely || keep_piece(c, piece);
-    if (call->format->piece)
+    if (call->spec.stream && call->format->piece)
         call->format->piece(call, c->index, piece, &call->out);
-    return true;
+    bool keep = likely && (!call->spec.stream || call->format->repeats);
+    return !c->shown.text.failed && (!keep || keep_piece(call, c, piece));
 }
 
 static void give_content(parsed *p)

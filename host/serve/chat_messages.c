@@ -57,6 +57,14 @@ static void read_content(pl_fields *f, bool required, pl_strbuf *out)
     }
 }
 
+/* What there was no memory for is not passed over. */
+static bool is_whole(pl_fields *f, const pl_strbuf *text)
+{
+    if (text->failed)
+        pl_field_fail_of(f, "content", &(pl_error){PL_ERR_MEMORY, "out of memory"});
+    return !pl_fields_failed(f);
+}
+
 /* ---- messages ---------------------------------------------------------------------------------- */
 
 /* {"name", "arguments"}, where arguments is the text of a JSON object. */
@@ -64,6 +72,7 @@ static void read_function(pl_fields *function, const char *id, pl_conversation *
 {
     const char *name = pl_field_required_text(function, "name");
     const char *arguments = pl_field_text(function, "arguments", "");
+    pl_field_ignore(function, "parsed_arguments");
     if (pl_fields_done(function))
         pl_conversation_call(c, id, name, arguments, strlen(arguments));
 }
@@ -96,7 +105,7 @@ static void read_assistant(pl_fields *f, pl_conversation *c)
     read_content(f, alone, &text);
     if (refusal)
         pl_strbuf_add_text(&text, refusal);
-    if (text.n || alone)
+    if (is_whole(f, &text) && (text.n || alone))
         pl_conversation_say(c, PL_SPEAKER_MODEL, text.data ? text.data : "", text.n);
     pl_strbuf_free(&text);
     read_calls(f, calls, c);
@@ -106,6 +115,7 @@ static void read_assistant(pl_fields *f, pl_conversation *c)
     }
     pl_field_ignore(f, "audio");
     pl_field_ignore(f, "annotations");
+    pl_field_ignore(f, "parsed"); /* what OpenAI's client makes of an answer, and sends back with it */
     pl_field_ignore(f, "reasoning_content");
 }
 
@@ -117,7 +127,7 @@ static void read_result(pl_fields *f, int role, pl_conversation *c)
     pl_strbuf text = {0};
     pl_field_ignore(f, "name");
     read_content(f, !legacy, &text);
-    if (!pl_fields_failed(f) && !pl_conversation_result(c, id, name, text.data ? text.data : "", text.n))
+    if (is_whole(f, &text) && !pl_conversation_result(c, id, name, text.data ? text.data : "", text.n))
         pl_field_fail(f, "tool_call_id", "invalid_value",
                       "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
                       "'tool_calls'; there is no call '%.80s'.",
@@ -129,7 +139,7 @@ static void read_plain(pl_fields *f, pl_speaker speaker, pl_conversation *c)
 {
     pl_strbuf text = {0};
     read_content(f, true, &text);
-    if (!pl_fields_failed(f))
+    if (is_whole(f, &text))
         pl_conversation_say(c, speaker, text.data ? text.data : "", text.n);
     pl_strbuf_free(&text);
 }

@@ -98,9 +98,11 @@ static void say(pl_conversation *c, bool model, const char *text, size_t n)
         add_turn(c, false);
     if (c->n_turns == 0 || c->turns[c->n_turns - 1].model != model)
         add_turn(c, model);
-    if (!c->no_memory)
-        add_paragraph(&c->turns[c->n_turns - 1].text, text, n);
-    c->open = model && n;
+    if (c->no_memory)
+        return;
+    pl_strbuf *said = &c->turns[c->n_turns - 1].text;
+    add_paragraph(said, text, n);
+    c->open = model && (c->open || n || said->n == 0);
 }
 
 static void end_calls(pl_conversation *c)

@@ -113,4 +113,7 @@ void pl_exchange_begin(pl_exchange *x, int status, const char *content_type);
 bool pl_exchange_send(pl_exchange *x, const char *data, size_t n);
 void pl_exchange_end(pl_exchange *x); /* over */
 
+/* Closes the connection in the middle, where a response cannot go on: gone is called, and the client sees it cut off. */
+void pl_exchange_drop(pl_exchange *x);
+
 #endif

@@ -188,6 +188,11 @@ void pl_exchange_end(pl_exchange *x)
     pl_exchange_over(x, true);
 }
 
+void pl_exchange_drop(pl_exchange *x)
+{
+    pl_connection_drop(x->connection);
+}
+
 /* ---- its end ---- */
 
 static void tell_log(const pl_exchange *x, bool whole)

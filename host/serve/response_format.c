@@ -20,7 +20,8 @@ static void read_schema(pl_call *call, pl_fields *f, pl_call_spec *spec)
         return;
     }
     char *text = json_dumps(schema, JSON_COMPACT | JSON_ENCODE_ANY);
-    if (text) {
+    spec->form = text ? pl_call_keep_text(call, text, strlen(text)) : NULL;
+    if (text && spec->form) {
         pl_call_use_grammar(call, f, "schema", PL_GRAMMAR_JSON_SCHEMA, text, strlen(text), spec);
     } else {
         pl_error err;
@@ -40,8 +41,10 @@ void pl_response_format_read(pl_call *call, pl_fields *f, const char *name, bool
     pl_fields form = pl_fields_of(object, f->error, "%s%s%s", f->where, dot, name);
     pl_field_require(&form, "type");
     int type = pl_field_choice(&form, "type", FORM_TEXT, types);
-    if (type == FORM_OBJECT)
+    if (type == FORM_OBJECT) {
         pl_call_use_grammar(call, &form, "type", PL_GRAMMAR_JSON, "", 0, spec);
+        spec->form = "{\"type\":\"object\"}";
+    }
     if (type == FORM_SCHEMA && flat) {
         read_schema(call, &form, spec);
     } else if (type == FORM_SCHEMA) {

@@ -147,10 +147,20 @@ static void drop(pl_tool_parser *p, size_t n)
     memmove(p->held.data, p->held.data + n, p->held.n + 1);
 }
 
+static bool is_function(const pl_tool_parser *p, const char *name)
+{
+    if (!p->names)
+        return true;
+    for (const char *const *other = p->names; *other; other++)
+        if (strcmp(*other, name) == 0)
+            return true;
+    return false;
+}
+
 static bool begin_call(pl_tool_parser *p, const char *quoted, size_t n, const pl_tool_sink *sink)
 {
     json_t *name = json_loadb(quoted, n, JSON_DECODE_ANY, NULL);
-    if (!name || !json_string_length(name)) {
+    if (!name || !json_string_length(name) || !is_function(p, json_string_value(name))) {
         json_decref(name);
         return false;
     }

@@ -27,15 +27,16 @@ typedef enum pl_tool_stage {
     PL_TOOL_TEXT,
 } pl_tool_stage;
 
-/* All zero: at the start. */
+/* All but names zero: at the start. */
 typedef struct pl_tool_parser {
     pl_tool_stage stage;
-    bool list;       /* within an array */
-    bool string;     /* within a string of the arguments */
-    bool escaped;    /* after a backslash there */
-    int32_t depth;   /* of brackets in the arguments */
-    int32_t n_calls; /* begun */
-    pl_strbuf held;  /* what is not yet known to be a call */
+    bool list;                /* within an array */
+    bool string;              /* within a string of the arguments */
+    bool escaped;             /* after a backslash there */
+    int32_t depth;            /* of brackets in the arguments */
+    int32_t n_calls;          /* begun */
+    pl_strbuf held;           /* what is not yet known to be a call */
+    const char *const *names; /* of functions, ends with NULL: a call of another is content; borrowed; NULL: any */
 } pl_tool_parser;
 
 /* Pieces may be cut anywhere. Memory that could not be had shows in held.failed; what follows is then dropped. */

@@ -147,7 +147,7 @@ Test(prefix_reuse, changes_no_bit)
         pl_rng_seed(&rng, 5 + i);
         begin(&p, budgets[i]);
         compose(&p, &rng);
-        check_prompts(&p, 12, &rng);
+        check_prompts(&p, 6, &rng);
         cr_assert_gt(p.reused, p.read / 4, "%lld read, %lld reused", (long long)p.read, (long long)p.reused);
         end(&p);
     }
@@ -169,7 +169,7 @@ Test(prefix_reuse, wherever_it_is_cut)
     pl_rng_seed(&rng, 1);
     begin(&p, 0);
     compose(&p, &rng);
-    for (int cut = LAST; cut < 220; cut += 23) {
+    for (int cut = LAST; cut < 220; cut += 47) {
         const pl_path *path = &p.path[cut % (int)PATHS];
         int32_t ids[TOKENS];
         memcpy(ids, p.text[0], sizeof ids);
@@ -221,12 +221,12 @@ Test(prefix_reuse, after_a_restart)
     pl_rng_seed(&rng, 3);
     begin(&p, 0);
     compose(&p, &rng);
-    check_prompts(&p, 12, &rng);
+    check_prompts(&p, 6, &rng);
     cr_assert_eq(pl_prefixes_save(p.prefixes, 1, file, &err), PL_OK, "%s", err.message);
     end(&p);
     begin(&p, 0);
     cr_assert_eq(pl_prefixes_load(p.prefixes, 1, file, &err), PL_OK, "%s", err.message);
-    check_prompts(&p, 12, &rng);
+    check_prompts(&p, 6, &rng);
     cr_assert_gt(p.reused, p.read / 4, "%lld read, %lld reused", (long long)p.read, (long long)p.reused);
     end(&p);
     scratch_close(&dir);

@@ -263,6 +263,27 @@ static void pretend(bench *b, double row_s)
     pl_engine_unlock(b->served.engine);
 }
 
+/* A prompt of one token is all read but for its last as soon as it has a place: it has no path yet then. */
+Test(scheduler_room, auto_chooses_for_a_single_token)
+{
+    const pl_engine_params engine = {.sessions = 2};
+    bench b = bench_open(&engine, NULL);
+    static served s[4];
+    const int32_t id = 2;
+    for (int i = 0; i < 4; i++) {
+        served_init(&s[i], &b.crowd, &id, 1, 3);
+        s[i].request.path = "auto";
+        served_submit(&s[i], b.scheduler);
+    }
+    crowd_wait(&b.crowd, 4);
+    for (int i = 0; i < 4; i++) {
+        cr_assert_eq(s[i].status, PL_OK);
+        cr_assert_str_neq(s[i].path, "");
+        served_free(&s[i]);
+    }
+    bench_close(&b);
+}
+
 /* Steps become so slow that an answer under way moves, from e4b to e2b, which writes other K/V. With which token is for the
  * clock to say; but there must be one. Then it is put off, and read again as it was read before. */
 static void expect_move(pl_moves moves)

@@ -130,6 +130,8 @@ json_t *demo_stream(const demo_server *s, const char *path, const char *body, ..
     cr_assert(response.status == 200 && !response.cut, "%s %s: %d %s", path, text, response.status,
               raw_body(&response));
     cr_assert_str_eq(raw_header(&response, "content-type"), "text/event-stream");
+    const char *unbuffered = strstr(response.head.data, "X-Accel-Buffering: no\r\n");
+    cr_assert(unbuffered && !strstr(unbuffered + 1, "X-Accel-Buffering"), "%s", response.head.data);
     json_t *events = json_array();
     const char *end;
     for (const char *at = raw_body(&response); (end = strstr(at, "\n\n")); at = end + 2)

@@ -169,6 +169,73 @@ Test(api_chat, functions)
     json_decref(r);
 }
 
+/* All are shown, one may be called. */
+Test(api_chat, allowed_functions)
+{
+#define PAIR                                                                                                           \
+    "\"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"weather\"}}, {\"type\": \"function\", "           \
+    "\"function\": {\"name\": \"zebra\"}}]"
+#define ALLOWED(name)                                                                                                  \
+    "\"tool_choice\": {\"type\": \"allowed_tools\", \"allowed_tools\": {\"mode\": \"required\", \"tools\": "           \
+    "[{\"type\": \"function\", \"function\": {\"name\": \"" name "\"}}]}}"
+    json_t *all = demo_post(&server, 200, CHAT, "{" QUESTION ", " PAIR "}");
+    json_t *r = demo_post(&server, 200, CHAT, "{" QUESTION ", " PAIR ", " ALLOWED("zebra") "}");
+    cr_assert_str_eq(finish_of(r), "tool_calls");
+    cr_assert_str_eq(json_text_at(r, "choices.0.message.tool_calls.0.function.name"), "zebra");
+    cr_assert_eq(json_int_at(r, "usage.prompt_tokens"), json_int_at(all, "usage.prompt_tokens"));
+    json_decref(r);
+    json_decref(all);
+    r = demo_post(&server, 400, CHAT, "{" QUESTION ", " PAIR ", " ALLOWED("lion") "}");
+    cr_assert_str_eq(json_text_at(r, "error.param"), "tool_choice");
+    json_decref(r);
+}
+
+Test(api_chat, schemas_of_functions_beyond_the_subset)
+{
+#define ODD(strict)                                                                                                    \
+    "{" QUESTION ", \"max_tokens\": 1, \"tools\": [{\"type\": \"function\", \"function\": {\"name\": \"f\", " strict   \
+    "\"parameters\": {\"type\": \"object\", \"propertyNames\": {}}}}]}"
+    json_decref(demo_post(&server, 200, CHAT, ODD("")));
+    json_decref(demo_post(&server, 200, CHAT, ODD("\"strict\": false, ")));
+    json_t *r = demo_post(&server, 400, CHAT, ODD("\"strict\": true, "));
+    cr_assert(strstr(json_text_at(r, "error.message"), "propertyNames"), "%s", json_text_at(r, "error.message"));
+    json_decref(r);
+}
+
+/* What is no call has the form, even where it looks like one. */
+Test(api_chat, functions_beside_a_form)
+{
+#define NAMED_FORM                                                                                                     \
+    "\"response_format\": {\"type\": \"json_schema\", \"json_schema\": {\"name\": \"x\", \"schema\": {\"type\": "      \
+    "\"object\", \"properties\": {\"name\": {\"enum\": [\"Ana\"]}}, \"required\": [\"name\"], "                        \
+    "\"additionalProperties\": false}}}"
+    json_t *r = demo_post(&server, 200, CHAT, "{" QUESTION ", " PAIR ", " NAMED_FORM "}");
+    json_t *answer = json_loads(json_text_at(r, "choices.0.message.content"), 0, NULL);
+    cr_assert_str_eq(finish_of(r), "stop");
+    cr_assert_str_eq(json_text_at(answer, "name"), "Ana");
+    json_decref(answer);
+    json_decref(r);
+    r = demo_post(&server, 200, CHAT, "{" QUESTION ", " PAIR ", " NAMED_FORM ", \"tool_choice\": \"required\"}");
+    cr_assert_str_eq(finish_of(r), "tool_calls");
+    json_decref(r);
+    r = demo_post(&server, 200, CHAT, "{" QUESTION ", " PAIR ", \"response_format\": {\"type\": \"json_object\"}}");
+    cr_assert(json_at(r, "choices.0.message.tool_calls.0") || json_text_at(r, "choices.0.message.content")[0] == '{');
+    json_decref(r);
+}
+
+/* OpenAI's client keeps what it made of an answer beside it, and sends that too. */
+Test(api_chat, answers_come_back_as_the_client_keeps_them)
+{
+    json_t *r = demo_post(
+        &server, 200, CHAT,
+        "{\"model\": \"demo\", \"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}, {\"role\": \"assistant\", "
+        "\"content\": \"{}\", \"parsed\": {\"a\": 1}, \"tool_calls\": [{\"id\": \"c\", \"index\": 0, \"type\": "
+        "\"function\", \"function\": {\"name\": \"f\", \"arguments\": \"{}\", \"parsed_arguments\": {}}}]}, "
+        "{\"role\": \"tool\", \"tool_call_id\": \"c\", \"content\": \"1\"}], \"max_tokens\": 2}");
+    cr_assert_eq(json_int_at(r, "usage.completion_tokens"), 2);
+    json_decref(r);
+}
+
 Test(api_chat, a_named_function_and_the_fields_of_old)
 {
     json_t *r = demo_post(&server, 200, CHAT,

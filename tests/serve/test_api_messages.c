@@ -288,6 +288,10 @@ Test(api_messages, says_what_is_wrong)
     expect_bad("'tool_use'", WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"tool_use\"}") "]"));
     expect_bad("'x'",
                WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"tool_result\", \"tool_use_id\": \"x\"}") "]"));
+    json_t *m = demo_post(&s, 200, "/v1/messages",
+                          WITH("\"thinking\": {\"type\": \"adaptive\", \"display\": "
+                               "\"omitted\"}, \"messages\": [" USER("Hi") "]"));
+    json_decref(m);
     expect_bad("think", WITH("\"thinking\": {\"type\": \"enabled\"}, \"messages\": [" USER("Hi") "]"));
     expect_bad("temperature", WITH("\"temperature\": 1.1, \"messages\": [" USER("Hi") "]"));
     expect_bad("stranger", WITH("\"stranger\": 1, \"messages\": [" USER("Hi") "]"));

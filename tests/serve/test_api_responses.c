@@ -170,6 +170,22 @@ Test(api_responses, gives_logprobs_where_asked)
     json_decref(r);
 }
 
+/* The end of a stream is what would have been the response. */
+Test(api_responses, repeats_logprobs_at_the_end_of_a_stream)
+{
+    json_t *r = demo_post(&s, 200, "/v1/responses", "{\"top_logprobs\": 3, " ASK "}");
+    json_t *events = demo_stream(&s, "/v1/responses", "{\"stream\": true, \"top_logprobs\": 3, " ASK "}");
+    const json_t *whole = json_at(r, "output.0.content.0.logprobs");
+    cr_expect_geq(json_array_size(whole), 11);
+    cr_expect(
+        json_equal(json_at(first_of(events, "response.completed"), "response.output.0.content.0.logprobs"), whole));
+    cr_expect(json_equal(json_at(first_of(events, "response.output_text.done"), "logprobs"), whole));
+    cr_expect(json_equal(json_at(first_of(events, "response.output_item.done"), "item.content.0.logprobs"), whole));
+    cr_expect_eq(json_array_size(json_at(first_of(events, "response.content_part.added"), "part.logprobs")), 0);
+    json_decref(events);
+    json_decref(r);
+}
+
 /* ---- functions ---- */
 
 static void expect_weather(const char *arguments)
@@ -209,6 +225,17 @@ Test(api_responses, streams_a_call)
     cr_expect_str_eq(json_text_at(first_of(events, "response.output_item.done"), "item.arguments"), text);
     cr_expect_str_eq(json_text_at(first_of(events, "response.completed"), "response.output.0.arguments"), text);
     json_decref(events);
+}
+
+Test(api_responses, calls_only_allowed_functions)
+{
+    json_t *r = demo_post(&s, 200, "/v1/responses",
+                          "{\"tools\": [{\"type\": \"function\", \"name\": \"weather\"}, {\"type\": "
+                          "\"function\", \"name\": \"zebra\"}], \"tool_choice\": {\"type\": \"allowed_tools\", "
+                          "\"mode\": \"required\", \"tools\": [{\"type\": \"function\", \"name\": \"zebra\"}]}, " ASK
+                          "}");
+    cr_expect_str_eq(json_text_at(r, "output.0.name"), "zebra");
+    json_decref(r);
 }
 
 Test(api_responses, ends_a_call_that_is_cut_off)
@@ -268,6 +295,9 @@ Test(api_responses, says_what_is_wrong)
     expect_error(400, "tools[0].type", "unsupported_value",
                  WITH("\"input\": \"Hi\", \"tools\": [{\"type\": \"web_search\"}]"));
     expect_error(400, "tool_choice", "invalid_value", WITH("\"input\": \"Hi\", \"tool_choice\": \"required\""));
+    expect_error(400, "tool_choice.tools", "empty_array",
+                 WITH("\"input\": \"Hi\", \"tool_choice\": {\"type\": \"allowed_tools\", \"mode\": \"auto\", "
+                      "\"tools\": []}"));
     expect_error(400, "temperature", "decimal_above_max_value", WITH("\"input\": \"Hi\", \"temperature\": 2.5"));
     expect_error(400, "stranger", "unknown_parameter", WITH("\"input\": \"Hi\", \"stranger\": 1"));
     expect_error(400, "text.format.schema", "missing_required_parameter",

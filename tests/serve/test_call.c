@@ -199,8 +199,8 @@ static void whole(pl_call *call, pl_json *json)
     pl_json_end_array(json);
 }
 
-static const pl_call_format format = {read_body,          stream_begin, stream_piece, NULL,
-                                      stream_choice_done, stream_end,   stream_fail,  whole};
+static const pl_call_format format = {read_body,  stream_begin, stream_piece, NULL, stream_choice_done,
+                                      stream_end, stream_fail,  whole,        false};
 
 /* ---- the server -------------------------------------------------------------------------------- */
 

@@ -104,6 +104,15 @@ Test(conversation, text_of_the_model_at_the_end_is_continued)
     expect(c, false, BOS USER "Name a city." END MODEL "The city of" END);
     c = begin();
     say(c, PL_SPEAKER_USER, "Name a city.");
+    say(c, PL_SPEAKER_MODEL, "");
+    expect(c, true, BOS USER "Name a city." END MODEL);
+    c = begin();
+    say(c, PL_SPEAKER_USER, "Name a city.");
+    say(c, PL_SPEAKER_MODEL, "The city of");
+    say(c, PL_SPEAKER_MODEL, "");
+    expect(c, true, BOS USER "Name a city." END MODEL "The city of");
+    c = begin();
+    say(c, PL_SPEAKER_USER, "Name a city.");
     say(c, PL_SPEAKER_USER, "");
     expect(c, false, BOS USER "Name a city." END);
 }
@@ -174,6 +183,8 @@ Test(conversation, what_cannot_be_answered)
     call(c, "a", "f", "");
     cr_assert_eq(pl_conversation_tokens(c, model, &tokens, &err), PL_ERR_ARGUMENT);
     cr_assert_not_null(strstr(err.message, "results"));
+    say(c, PL_SPEAKER_MODEL, "");
+    cr_assert_eq(pl_conversation_tokens(c, model, &tokens, &err), PL_ERR_ARGUMENT);
     pl_conversation_free(c);
     pl_conversation_free(NULL);
 }

@@ -7,6 +7,7 @@
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -107,6 +108,43 @@ class Serve(unittest.TestCase):
             for connection in connections:
                 connection.close()
 
+    def ask_twice(self, server):
+        """Tokens reused of the first and the second of two equal requests, whose answers are right."""
+        reused = []
+        for _ in range(2):
+            answer = json.loads(server.ask("POST", "/v1/chat/completions", {**CHAT, "path": "e4b"})[1])
+            self.assertIn("Paris", answer["choices"][0]["message"]["content"])
+            reused.append(answer["pleiad"]["reused"])
+        return reused
+
+    def test_keeps_prefixes_for_the_next(self):
+        with tempfile.TemporaryDirectory() as folder:
+            options = ("--prefix-cache", os.path.join(folder, "prefixes"))
+            with Server(*options) as server:
+                first, second = self.ask_twice(server)
+                self.assertEqual(first, 0)
+                self.assertGreater(second, 0)
+                self.assertEqual(server.end(), (0, ""))
+            with Server(*options) as server:
+                self.assertEqual(self.ask_twice(server)[0], second)
+                server.process.kill()  # the file stays as it was
+            with Server(*options) as server:
+                self.assertEqual(self.ask_twice(server)[0], second)
+                self.assertEqual(server.end(), (0, ""))
+            self.assertEqual(os.listdir(folder), ["prefixes"])
+            os.truncate(options[1], 1000)
+            with Server(*options) as server:
+                self.assertEqual(self.ask_twice(server)[0], 0)
+                server.process.kill()
+                self.assertIn("kept prefixes are not used", server.process.communicate()[1])
+
+    def test_prefixes_for_which_there_is_no_room(self):
+        with Server("--prefix-cache", "/dev/full") as server:
+            self.ask_twice(server)
+            code, err = server.end()
+            self.assertEqual(code, 0)
+            self.assertIn("No space left on device", err)
+
     def test_keys(self):
         with tempfile.TemporaryDirectory() as folder:
             keys = os.path.join(folder, "keys")
@@ -139,6 +177,15 @@ class Serve(unittest.TestCase):
                 self.assertRegex(err, r"uid \d+ GET / 404 [\d.]+ ms\n")
                 self.assertFalse(os.path.exists(place))
 
+    def test_kv_memory(self):
+        tokens = []
+        for options in [], ["--kv-memory", "8MB"], ["--kv-memory", "4MB"], ["--kv-memory", "1kB"]:
+            with Server("-c", "512", *options) as server:
+                metrics = server.ask("GET", "/metrics")[1]
+                tokens.append(int(re.search(r"^pleiad_kv_tokens (\d+)$", metrics, re.M)[1]))
+        self.assertEqual(tokens, sorted(set(tokens), reverse=True))
+        self.assertEqual(tokens[-1], 512)
+
     def fails(self, code, words, *options):
         done = subprocess.run([PLEIAD, "serve", "-m", MODEL, *options], capture_output=True, text=True, timeout=60,
                               check=False)
@@ -154,6 +201,8 @@ class Serve(unittest.TestCase):
         self.fails(1, ["no API key"], "--api-key-file", "/dev/null")
         self.fails(2, ["e3b"], "--port", "0", "--path", "e3b")
         self.fails(2, ["65536"], "--port", "65536")
+        self.fails(2, ["--alias"], "--port", "0", "--alias=")
+        self.fails(1, ["/nonexistent/prefixes"], "--port", "0", "--prefix-cache", "/nonexistent/prefixes")
         with Server("--host", "0.0.0.0") as server:
             self.assertIn("--api-key-file", server.end()[1])
 

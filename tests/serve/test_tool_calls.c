@@ -129,6 +129,27 @@ Test(tool_calls, text_is_passed_on_as_it_comes)
     pl_strbuf_free(&h.content);
 }
 
+Test(tool_calls, a_call_of_no_function_is_content)
+{
+    static const char *const names[] = {"now", "weather", NULL};
+    static const char *const texts[] = {"{\"name\": \"Ana\"}", "[{\"name\": \"Ana\", \"parameters\": {}}]",
+                                        "{\"name\": \"weather\"}"};
+    static const char *const heards[] = {"<{\"name\": \"Ana\"}>", "<[{\"name\": \"Ana\", \"parameters\": {}}]>",
+                                         "0:weather {} 0."};
+    for (size_t i = 0; i < 3; i++) {
+        heard h = {0};
+        const pl_tool_sink sink = {&h, on_content, on_begin, on_arguments, on_end};
+        pl_tool_parser parser = {.names = names};
+        for (const char *at = texts[i]; *at; at++)
+            pl_tool_parse(&parser, at, 1, &sink);
+        pl_tool_parse_end(&parser, &sink);
+        end_content(&h);
+        cr_expect_str_eq(h.text.data, heards[i]);
+        pl_strbuf_free(&h.text);
+        pl_strbuf_free(&h.content);
+    }
+}
+
 Test(tool_calls, a_head_without_end_is_not_held_for_ever)
 {
     heard h = {0};

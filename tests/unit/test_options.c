@@ -223,6 +223,7 @@ Test(options, serving)
     cr_assert_eq(o.port, 8080);
     cr_assert_eq(o.n_parallel, 64);
     cr_assert_eq(o.kv_tokens, -1);
+    cr_assert_eq(o.kv_memory, 0);
     cr_assert_eq(o.max_body, 32 << 20);
     cr_assert_null(o.path);
     cr_assert_null(o.api_key_file);
@@ -238,7 +239,8 @@ Test(options, serving)
     cr_assert(o.no_web);
     cr_assert_str_eq(o.alias, "name");
     pl_options_free(&o);
-    o = parsed("serve -m m --max-body 1MB --temp 0 --drain 2.5");
+    o = parsed("serve -m m --max-body 1MB --kv-memory 2.5GiB --temp 0 --drain 2.5");
+    cr_assert_eq(o.kv_memory, 2684354560);
     cr_assert_eq(o.max_body, 1000000);
     cr_assert_float_eq(o.sampling.temperature, 0, 0);
     cr_assert_float_eq(o.drain, 2.5, 0);

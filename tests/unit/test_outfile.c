@@ -64,6 +64,7 @@ Test(outfile, appears_on_commit)
     fputs("hello", out.file);
     fflush(out.file);
     cr_assert_neq(access(path, F_OK), 0);
+    cr_assert_eq(files_in_folder(), out.nameless ? 0 : 1);
     cr_assert_eq(pl_outfile_commit(&out, NULL), PL_OK);
     holds(path, "hello");
     cr_assert_eq(files_in_folder(), 1);

@@ -279,6 +279,24 @@ Test(placement, kv_by_budget_on_the_cpu)
     cr_assert_eq(pl_placement_kv_tokens(&m.config, 3, 1000, 64, SIZE_MAX), 3000);
 }
 
+Test(placement, kv_by_bytes)
+{
+    model m = published(true);
+    for (size_t bytes = 64 * MIB; bytes <= 16 * GIB; bytes *= 2) {
+        pl_placement p = chosen(&m, 0, 64 * GIB,
+                                (pl_placement_wish){.sessions = 64, .kv_tokens = -1, .kv_bytes = bytes});
+        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens};
+        cr_assert(p.kv_tokens == p.context || pl_kv_bytes(&m.config, &size) <= bytes);
+        size.tokens += PL_KV_PAGE;
+        cr_assert(p.kv_tokens == 64 * (int64_t)p.context || pl_kv_bytes(&m.config, &size) > bytes);
+        p = chosen(&m, 80 * GIB, 64 * GIB, (pl_placement_wish){.sessions = 64, .kv_tokens = -1, .kv_bytes = bytes});
+        cr_assert_eq(p.backend, PL_BACKEND_CUDA);
+        cr_assert(p.kv_tokens == p.context || p.memory.kv <= bytes);
+    }
+    const pl_placement_wish both = {.sessions = 64, .kv_tokens = 40000, .kv_bytes = 16 * GIB};
+    cr_assert_eq(chosen(&m, 0, 0, both).kv_tokens, 40000);
+}
+
 /* ---- what cannot be ---- */
 
 static void refused(const model *m, size_t card, size_t host, pl_placement_wish wish, pl_status status,

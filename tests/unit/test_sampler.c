@@ -215,6 +215,32 @@ Test(sampler, a_seed_gives_the_same_tokens_everywhere)
     pl_sampler_free(sampler);
 }
 
+/* Two of which one has been told what the other drew go on alike. */
+Test(sampler, follows_what_was_drawn_elsewhere)
+{
+    float logits[1000];
+    for (int i = 0; i < 1000; i++)
+        logits[i] = (float)(i * 7919 % 1000) / 64.0f;
+    for (int greedy = 0; greedy < 2; greedy++) {
+        pl_sampling p = pl_sampling_default();
+        p.temperature = greedy ? 0 : 1;
+        p.repeat_penalty = 1.2f;
+        pl_sampler *first = create(&p, 1000), *second = create(&p, 1000);
+        for (int i = 0; i < 20; i++) {
+            int32_t id = sample(first, logits);
+            pl_sampler_accept(first, id);
+            if (i % 3 == 2) {
+                cr_assert_eq(sample(second, logits), id, "draw %d", i);
+                pl_sampler_accept(second, id);
+            } else {
+                pl_sampler_follow(second, id);
+            }
+        }
+        pl_sampler_free(first);
+        pl_sampler_free(second);
+    }
+}
+
 Test(sampler, seeds_differ)
 {
     float logits[1000] = {0};

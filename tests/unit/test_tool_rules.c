@@ -99,6 +99,24 @@ Test(tool_rules, or_text)
     pl_matcher_free(matcher);
 }
 
+/* What others pass over is no reason to take nothing, unless it is asked for. */
+Test(tool_rules, schemas_beyond_the_subset)
+{
+#define BEYOND "\"parameters\":{\"type\":\"object\",\"properties\":{\"a\":{\"type\":\"integer\"}},\"propertyNames\":{}}"
+    check("{\"tools\":[{\"name\":\"f\"," BEYOND "},{\"name\":\"g\",\"strict\":null," BEYOND
+          "}],\"choice\":\"required\"}",
+          WORDS("{\"name\":\"f\",\"parameters\":{\"b\":[]}}", "{\"name\":\"g\",\"parameters\":{}}"),
+          WORDS("{\"name\":\"f\",\"parameters\":[]}"));
+}
+
+Test(tool_rules, or_an_answer_of_a_form)
+{
+#define FORM "\"answer\":{\"type\":\"object\",\"properties\":{\"name\":{\"type\":\"string\"}},\"required\":[\"name\"]}}"
+    check(TOOLS "\"choice\":\"auto\"," FORM, WORDS(NOW, WEATHER, "{\"name\": \"Ana\"}", "{\"name\":\"now\"}"),
+          WORDS("", "hello", "[]", "{}", "{\"name\":1}"));
+    check(TOOLS "\"choice\":\"required\"," FORM, WORDS(NOW), WORDS("{\"name\": \"Ana\"}", "hello"));
+}
+
 Test(tool_rules, parameters_are_objects)
 {
     check(
@@ -117,7 +135,7 @@ Test(tool_rules, refused)
         {"", PL_ERR_ARGUMENT, "tools: not JSON"},
         {"[]", PL_ERR_ARGUMENT, "\"/tools\": expected an array"},
         {"{\"tools\":[{}]}", PL_ERR_ARGUMENT, "\"/tools/0/name\""},
-        {"{\"tools\":[{\"name\":\"a\"},{\"name\":\"b\",\"parameters\":{\"properties\":{\"x\":{\"not\":{}}}}}]}",
+        {"{\"tools\":[{\"name\":\"a\"},{\"name\":\"b\",\"strict\":true,\"parameters\":{\"properties\":{\"x\":{\"not\":{}}}}}]}",
          PL_ERR_UNSUPPORTED, "\"/tools/1/parameters/properties/x/not\""},
         {"{\"tools\":[{\"name\":\"a\",\"strict\":1}]}", PL_ERR_ARGUMENT, "\"/tools/0/strict\""},
         {"{\"tools\":[],\"choice\":\"some\"}", PL_ERR_ARGUMENT, "\"/choice\""},
@@ -134,6 +152,15 @@ Test(tool_rules, refused)
         expect_failure(pl_tool_rules_compile(cases[i].text, strlen(cases[i].text), &rules, &err), cases[i].status, &err,
                        WORDS(cases[i].message));
     }
+}
+
+Test(tool_rules, refused_forms)
+{
+    pl_rules *rules;
+    pl_error err;
+    const char *text = TOOLS "\"answer\":{\"type\":\"object\",\"odd\":1}}";
+    cr_assert_eq(pl_tool_rules_compile(text, strlen(text), &rules, &err), PL_ERR_UNSUPPORTED);
+    cr_assert(strstr(err.message, "/answer/odd"), "%s", err.message);
 }
 
 static pl_status compile_all(void *ctx, pl_error *err)
