@@ -379,7 +379,7 @@ typedef struct pl_outcome {
     pl_generated answer; /* its times count from the request's first step */
     double queued_s;     /* wall time before that */
     const char *path;    /* that its last token ran through, as pl_session_set_path() takes it */
-    const char *reason;  /* why this path, in a few words: "asked for", "load 12 waiting" ... */
+    const char *reason;  /* why this path, in a few words: "asked for", "load", "deadline" ... */
     int32_t preempted;   /* how often it lost its place and was read again */
     int32_t moved;       /* how often it changed its path */
     const float *state;  /* [n_state] of a request to embed */

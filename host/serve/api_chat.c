@@ -414,27 +414,15 @@ static void put_message(const pl_call *call, const pl_call_choice *c, pl_json *j
 static void put_choice(const pl_call *call, int32_t i, pl_json *json)
 {
     const pl_call_choice *c = pl_call_choice_at(call, i);
-    pl_json_begin_object(json);
-    pl_json_put_int(json, "index", i);
     put_message(call, c, json);
     put_logprobs(call, c->pieces, c->n_pieces, json);
     pl_json_put_string(json, "finish_reason", finish_of(call, c));
-    if (pl_call_choices(call) > 1)
-        pl_call_put_served(call, i, json);
-    pl_json_end_object(json);
 }
 
 static void whole(pl_call *call, pl_json *json)
 {
     pl_openai_begin(call, "chatcmpl-", "chat.completion", chat_of(call)->fingerprint, json);
-    pl_json_key_array(json, "choices");
-    for (int32_t i = 0; i < pl_call_choices(call); i++)
-        put_choice(call, i, json);
-    pl_json_end_array(json);
-    pl_openai_put_usage(call, json);
-    if (pl_call_choices(call) == 1)
-        pl_call_put_served(call, 0, json);
-    pl_json_end_object(json);
+    pl_openai_put_choices(call, put_choice, json);
 }
 
 static const pl_call_format format = {

@@ -266,27 +266,15 @@ static void put_choice(const pl_call *call, int32_t i, pl_json *json)
 {
     const pl_call_choice *c = pl_call_choice_at(call, i);
     int64_t offset = 0;
-    pl_json_begin_object(json);
-    pl_json_put_int(json, "index", i);
     put_text(call, i, json);
     put_logprobs(call, c->pieces, c->n_pieces, &offset, json);
     pl_json_put_string(json, "finish_reason", pl_call_finish_name(c));
-    if (pl_call_choices(call) > 1)
-        pl_call_put_served(call, i, json);
-    pl_json_end_object(json);
 }
 
 static void whole(pl_call *call, pl_json *json)
 {
     pl_openai_begin(call, "cmpl-", "text_completion", completion_of(call)->fingerprint, json);
-    pl_json_key_array(json, "choices");
-    for (int32_t i = 0; i < pl_call_choices(call); i++)
-        put_choice(call, i, json);
-    pl_json_end_array(json);
-    pl_openai_put_usage(call, json);
-    if (pl_call_choices(call) == 1)
-        pl_call_put_served(call, 0, json);
-    pl_json_end_object(json);
+    pl_openai_put_choices(call, put_choice, json);
 }
 
 static const pl_call_format format = {

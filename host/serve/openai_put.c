@@ -74,3 +74,26 @@ void pl_openai_done(pl_strbuf *out)
 {
     pl_strbuf_add_text(out, "data: [DONE]\n\n");
 }
+
+/* Where there are several, each says how it was served. */
+static void put_choice(const pl_call *call, int32_t i, pl_openai_choice_fn put, pl_json *json)
+{
+    pl_json_begin_object(json);
+    pl_json_put_int(json, "index", i);
+    put(call, i, json);
+    if (pl_call_choices(call) > 1)
+        pl_call_put_served(call, i, json);
+    pl_json_end_object(json);
+}
+
+void pl_openai_put_choices(const pl_call *call, pl_openai_choice_fn put, pl_json *json)
+{
+    pl_json_key_array(json, "choices");
+    for (int32_t i = 0; i < pl_call_choices(call); i++)
+        put_choice(call, i, put, json);
+    pl_json_end_array(json);
+    pl_openai_put_usage(call, json);
+    if (pl_call_choices(call) == 1)
+        pl_call_put_served(call, 0, json);
+    pl_json_end_object(json);
+}

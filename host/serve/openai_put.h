@@ -22,4 +22,8 @@ bool pl_openai_read_stream_options(pl_fields *f, bool stream);
 void pl_openai_fail(pl_call *call, const pl_api_error *error, pl_strbuf *out);
 void pl_openai_done(pl_strbuf *out);
 
+/* The rest of a whole response: all choices, each with `index` and what `put` appends, usage, how it was served. */
+typedef void (*pl_openai_choice_fn)(const pl_call *call, int32_t choice, pl_json *json);
+void pl_openai_put_choices(const pl_call *call, pl_openai_choice_fn put, pl_json *json);
+
 #endif
