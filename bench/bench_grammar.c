@@ -83,7 +83,7 @@ static int32_t draw(const pl_model *model, const uint32_t *mask, pl_rng *rng)
     uint64_t n = 0, which;
     for (int32_t w = 0; w < (vocab + 31) / 32; w++)
         n += (uint64_t)__builtin_popcount(mask[w]);
-    which = pl_rng_next(rng) % n;
+    which = pl_rng_next(rng) % (n ? n : 1);
     for (int32_t id = 0;; id++)
         if (allowed(mask, id) && which-- == 0)
             return id;

@@ -62,7 +62,7 @@ static bool give_name(pl_outfile *out)
 {
     char from[64];
     snprintf(from, sizeof from, DESCRIPTORS "%d", fileno(out->file));
-    for (int i = 0; i < TEMP_NAMES && out->nameless; i++) {
+    for (int i = 0; i < TEMP_NAMES && out->temp && out->nameless; i++) {
         name_temp(out, i);
         out->nameless = linkat(AT_FDCWD, from, AT_FDCWD, out->temp, AT_SYMLINK_FOLLOW) != 0;
         if (out->nameless && errno != EEXIST)

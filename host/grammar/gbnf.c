@@ -465,7 +465,7 @@ static pl_status read_alternatives(parser *p, int32_t rule, bool nested)
 
 static pl_status read_rule(parser *p)
 {
-    size_t begin = p->at, which;
+    size_t begin = p->at, which = 0;
     PL_TRY(read_name(p, &which));
     skip_space(p, false);
     if (peek(p, 0) != ':' || peek(p, 1) != ':' || peek(p, 2) != '=')

@@ -169,7 +169,7 @@ static pl_status visit_all(walk *w, const json_t *schema)
 
 static pl_status visit_ref(walk *w, const json_t *schema)
 {
-    const json_t *target;
+    const json_t *target = NULL;
     PL_TRY(pl_schema_follow(w->s, schema, &target));
     return visit(w, target, schema, "$ref");
 }

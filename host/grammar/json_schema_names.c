@@ -122,7 +122,7 @@ pl_status pl_schema_other_names(pl_schema *s, json_t *names, int32_t *rule)
     pl_rules_repeat(rules, s->text.plain_char, 0, PL_RULES_ANY);
     pl_rules_literal(rules, "\"", 1);
     pl_status status = t.names ? fill(&t, names) : pl_schema_no_memory(s);
-    if (status == PL_OK)
+    if (status == PL_OK && t.names)
         status = make_place(&t, 0, n, 0, &inside);
     free(t.names);
     *rule = pl_rules_new(rules);

@@ -167,7 +167,9 @@ static pl_status make_tree(const builder *b, const pl_piece_tree *tree, bool odd
                            uint32_t *n_ids, pl_error *err)
 {
     growing g = {out, malloc((tree->longest + 1) * sizeof *g.path), 0};
-    lay_out(b, odd_only, &g, NULL, NULL);
+    uint32_t counted = 0;
+    out->node = NULL;
+    lay_out(b, odd_only, &g, NULL, &counted);
     out->node = calloc((size_t)out->n + 1, sizeof *out->node);
     if (g.path && out->node)
         lay_out(b, odd_only, &g, tree->ids, n_ids);

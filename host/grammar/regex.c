@@ -97,7 +97,7 @@ static pl_status fit(writer *w, int32_t sequence, bool *possible)
     if (!*possible || (all.min >= w->min && all.max <= w->max))
         return PL_OK;
     int32_t variable = only_variable(x, sequence);
-    if (variable == PL_REGEX_NONE)
+    if (variable == PL_REGEX_NONE || !x->atoms)
         return pl_fail(w->err, PL_ERR_UNSUPPORTED,
                        "bounds of the length beside a regular expression are supported where one repeated character is "
                        "all that varies in its length");

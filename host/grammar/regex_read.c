@@ -215,7 +215,7 @@ static pl_status read_member(reader *r, pl_char_set *set, uint32_t *code, bool *
 static pl_status read_members(reader *r, size_t place, pl_char_set *set)
 {
     while (!take(r, "]")) {
-        uint32_t first, last;
+        uint32_t first = 0, last;
         bool single, end_single = true;
         size_t from = r->at;
         if (r->at == r->n)

@@ -277,7 +277,7 @@ static int encode(uint32_t c, unsigned char out[4])
  * range is cut until the bytes behind the first that differs run from 80 to bf. */
 static void one_length(pl_rules *rules, int32_t rule, uint32_t first, uint32_t last)
 {
-    unsigned char a[4], b[4];
+    unsigned char a[4] = {0}, b[4] = {0};
     int n = encode(first, a);
     encode(last, b);
     for (int i = 1; i < n; i++) {

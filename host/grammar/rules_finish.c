@@ -131,9 +131,11 @@ static pl_status walk_start(const pl_rules *rules, int32_t root, walk *w, pl_err
 {
     size_t n = (size_t)rules->n_rules;
     *w = (walk){0};
-    PL_TRY(take(n, sizeof *w->path, &w->path, err));
-    PL_TRY(take(n, sizeof *w->mark, &w->mark, err));
-    PL_TRY(take(n, sizeof *w->done, &w->done, err));
+    w->path = calloc(n + 1, sizeof *w->path);
+    w->mark = calloc(n + 1, sizeof *w->mark);
+    w->done = calloc(n + 1, sizeof *w->done);
+    if (!w->path || !w->mark || !w->done)
+        return pl_fail_memory(err, n * sizeof *w->path, "a grammar");
     w->path[w->depth++] = (visit){root, 0, 0};
     w->mark[root] = 1;
     return PL_OK;

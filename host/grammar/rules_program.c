@@ -267,14 +267,14 @@ static pl_status make_group(builder *b, uint32_t node, pl_error *err)
 {
     pl_program *p = &b->program;
     uint32_t n = 0;
-    for (uint32_t e = b->node[node].edge; e != NONE; e = b->edge[e].sibling)
+    for (uint32_t e = b->node[node].edge; b->edge && e != NONE; e = b->edge[e].sibling)
         n++;
     if (!pl_grow(&p->edge, p->n_edges, &b->out_room, n + 1, sizeof *p->edge) ||
         !pl_grow(&p->first, p->n_groups + 1, &b->first_room, 1, sizeof *p->first))
         return no_memory(err);
     pl_edge *edge = p->edge + p->n_edges;
     n = 0;
-    for (uint32_t e = b->node[node].edge; e != NONE; e = b->edge[e].sibling) {
+    for (uint32_t e = b->node[node].edge; b->edge && e != NONE; e = b->edge[e].sibling) {
         edge[n] = b->edge[e].edge;
         edge[n].next = b->group[edge[n].next];
         n++;
@@ -314,7 +314,7 @@ static pl_status make_groups(builder *b, pl_error *err)
     *group_slot(b, p->edge, 1) = PL_GROUP_END + 1;
     for (size_t i = b->n_nodes; i-- > 0;)
         PL_TRY(make_group(b, (uint32_t)i, err));
-    p->start = malloc(b->n_rules * sizeof *p->start);
+    p->start = calloc(b->n_rules ? b->n_rules : 1, sizeof *p->start);
     if (!p->start)
         return no_memory(err);
     for (size_t r = 0; r < b->n_rules; r++)
