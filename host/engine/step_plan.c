@@ -151,11 +151,12 @@ void pl_plan_step(pl_plan_item *items, int32_t n, int32_t *order, const pl_step_
     int32_t answers = 0, prompts = 0, begun = 0;
     for (int32_t i = 0; i < n; i++) {
         items[i].rows = 0;
-        if (decodes(&items[i]))
+        if (decodes(&items[i])) {
             order[answers++] = i;
-        else if (items[i].ready && (items[i].running || limits->sequences > 0))
+        } else if (items[i].ready && (items[i].running || limits->sequences > 0)) {
             order[n - ++prompts] = i;
-        begun += !decodes(&items[i]) && items[i].ready && items[i].running;
+            begun += items[i].running;
+        }
     }
     int32_t fresh = prompts - begun, heads = begun + (fresh < limits->sequences ? fresh : limits->sequences);
     plan_answers(&p, order, answers, most_answers(limits, prompts > 0));
