@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 static void respond_text(pl_exchange *x, const char *text)
 {
@@ -182,4 +183,25 @@ bool http_fixture_wait(_Atomic int *counter, int n)
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
     return false;
+}
+
+int http_fixture_connect(const http_fixture *f)
+{
+    return raw_connect(pl_http_address(f->http));
+}
+
+raw_response http_fixture_ask(const http_fixture *f, const char *text)
+{
+    int fd = http_fixture_connect(f);
+    raw_response response = raw_ask(fd, text);
+    close(fd);
+    return response;
+}
+
+void http_fixture_expect(const http_fixture *f, const char *text, int status, const char *body)
+{
+    raw_response r = http_fixture_ask(f, text);
+    cr_assert_eq(r.status, status, "%d instead of %d for: %s", r.status, status, text);
+    cr_assert_not_null(strstr(raw_body(&r), body), "%s", raw_body(&r));
+    raw_free(&r);
 }

@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "host/serve/http.h"
+#include "tests/serve/raw_client.h"
 
 typedef struct http_fixture http_fixture;
 
@@ -42,5 +43,10 @@ void http_fixture_stop(http_fixture *f);
 
 /* Waits until the counter is at least n, 10 s at most; false: it never was. */
 bool http_fixture_wait(_Atomic int *counter, int n);
+
+/* A connection; one request on a connection of its own; the same, held against status and part of the body. */
+int http_fixture_connect(const http_fixture *f);
+raw_response http_fixture_ask(const http_fixture *f, const char *text);
+void http_fixture_expect(const http_fixture *f, const char *text, int status, const char *body);
 
 #endif

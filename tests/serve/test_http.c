@@ -24,31 +24,9 @@ static void stop(void)
     http_fixture_stop(&f);
 }
 
-static int open_client(void)
-{
-    return raw_connect(pl_http_address(f.http));
-}
-
-/* One request on a connection of its own. */
-static raw_response ask(const char *text)
-{
-    int fd = open_client();
-    raw_response response = raw_ask(fd, text);
-    close(fd);
-    return response;
-}
-
-static void expect(const char *text, int status, const char *body)
-{
-    raw_response r = ask(text);
-    cr_assert_eq(r.status, status, "%d instead of %d for: %s", r.status, status, text);
-    cr_assert_not_null(strstr(raw_body(&r), body), "%s", raw_body(&r));
-    raw_free(&r);
-}
-
 static void expect_header(const char *text, int status, const char *name, const char *value)
 {
-    raw_response r = ask(text);
+    raw_response r = http_fixture_ask(&f, text);
     const char *got = raw_header(&r, name);
     cr_assert_eq(r.status, status, "%d for: %s", r.status, text);
     if (value)
@@ -62,7 +40,7 @@ TestSuite(http, .init = start, .fini = stop);
 
 Test(http, answers_and_keeps_the_connection)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     for (int i = 0; i < 3; i++) {
         raw_response r = raw_ask(fd, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
         cr_assert_eq(r.status, 200);
@@ -85,7 +63,7 @@ Test(http, answers_and_keeps_the_connection)
 
 Test(http, old_clients_get_what_they_understand)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_response r = raw_ask(fd, "GET /hello HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     cr_assert_str_eq(raw_header(&r, "connection"), "keep-alive");
     raw_free(&r);
@@ -103,7 +81,7 @@ Test(http, old_clients_get_what_they_understand)
 Test(http, takes_requests_byte_by_byte_and_many_at_once)
 {
     static const char text[] = "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc";
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     for (size_t i = 0; i < sizeof text - 1; i++)
         raw_send_bytes(fd, text + i, 1);
     raw_response r = raw_read(fd, false);
@@ -125,7 +103,7 @@ Test(http, takes_requests_byte_by_byte_and_many_at_once)
 
 Test(http, next_request_waits_for_the_one_before)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\nGET /hello HTTP/1.1\r\n" HOST "\r\n");
     cr_assert(http_fixture_wait(&f.n_held, 1));
     http_fixture_release(&f, "first", true);
@@ -141,9 +119,9 @@ Test(http, next_request_waits_for_the_one_before)
 Test(http, reads_bodies_in_chunks)
 {
 #define CHUNKED "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
-    expect(CHUNKED "3\r\nabc\r\n0\r\n\r\n", 200, "abc");
-    expect(CHUNKED "A;x=\"y\"\r\n0123456789\r\n01\r\n!\r\n000\r\nTrailer: yes\r\nAnother: one\r\n\r\n", 200,
-           "0123456789!");
+    http_fixture_expect(&f, CHUNKED "3\r\nabc\r\n0\r\n\r\n", 200, "abc");
+    http_fixture_expect(&f, CHUNKED "A;x=\"y\"\r\n0123456789\r\n01\r\n!\r\n000\r\nTrailer: yes\r\nAnother: one\r\n\r\n",
+                        200, "0123456789!");
     expect_header(CHUNKED "0\r\n\r\n", 200, "content-length", "0");
     static const char *const bad[] = {
         "\r\n",           "x\r\n",      "-1\r\n",         "3\r\nabcd\r\n",        "3 x\nabc", "3\rabc", "3\nabc\n",
@@ -151,10 +129,10 @@ Test(http, reads_bodies_in_chunks)
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         char text[256];
         snprintf(text, sizeof text, CHUNKED "%s", bad[i]);
-        expect(text, 400, "invalid_request_error");
+        http_fixture_expect(&f, text, 400, "invalid_request_error");
     }
-    expect(CHUNKED "fffffffffffffff\r\n", 413, "too large");
-    int fd = open_client(); /* after a whole body the connection goes on */
+    http_fixture_expect(&f, CHUNKED "fffffffffffffff\r\n", 413, "too large");
+    int fd = http_fixture_connect(&f); /* after a whole body the connection goes on */
     raw_response r = raw_ask(fd, CHUNKED "1\r\na\r\n0\r\n\r\nGET /hello HTTP/1.1\r\n" HOST "\r\n");
     cr_assert_str_eq(raw_body(&r), "a");
     raw_free(&r);
@@ -212,7 +190,7 @@ Test(http, refuses_what_is_no_request)
         {417, "POST /echo HTTP/1.1\r\n" HOST "Expect: miracles\r\nContent-Length: 1\r\n\r\na"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        int fd = open_client();
+        int fd = http_fixture_connect(&f);
         raw_response r = raw_ask(fd, cases[i].text);
         cr_assert_eq(r.status, cases[i].status, "%d instead of %d for: %s", r.status, cases[i].status, cases[i].text);
         cr_assert_str_eq(raw_header(&r, "content-type"), "application/json");
@@ -222,12 +200,12 @@ Test(http, refuses_what_is_no_request)
         raw_free(&r);
         close(fd);
     }
-    expect("GET /hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
 }
 
 Test(http, a_zero_byte_in_the_head_is_refused)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     static const char text[] = "GET /hello HTTP/1.1\r\n" HOST "X: a\0b\r\n\r\n";
     raw_send_bytes(fd, text, sizeof text - 1);
     raw_response r = raw_read(fd, false);
@@ -267,7 +245,7 @@ Test(http, limits_of_the_head)
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char *text = long_request(cases[i].before, cases[i].filler, cases[i].n, cases[i].after);
-        raw_response r = ask(text);
+        raw_response r = http_fixture_ask(&f, text);
         cr_assert_eq(r.status, cases[i].status, "case %zu: %d", i, r.status);
         raw_free(&r);
         free(text);
@@ -276,7 +254,7 @@ Test(http, limits_of_the_head)
 
 Test(http, waits_with_the_body_where_the_client_asks_first)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_response r = raw_ask(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
     cr_assert_eq(r.status, 100);
     raw_free(&r);
@@ -291,21 +269,21 @@ Test(http, waits_with_the_body_where_the_client_asks_first)
 
 Test(http, finds_the_route)
 {
-    expect("GET /nowhere HTTP/1.1\r\n" HOST "\r\n", 404, "Unknown request URL: GET /nowhere.");
-    expect("GET /hello/ HTTP/1.1\r\n" HOST "\r\n", 404, "");
-    expect("GET /../hello HTTP/1.1\r\n" HOST "\r\n", 404, "");
-    expect("GET /v1/messages/x HTTP/1.1\r\n" HOST "\r\n", 404,
-           "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\"");
-    expect("GET /things/a%2Fb:c HTTP/1.1\r\n" HOST "\r\n", 200, "/things/a/b:c");
-    expect("GET /things/ HTTP/1.1\r\n" HOST "\r\n", 404, "");
-    expect("GET http://localhost/hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /nowhere HTTP/1.1\r\n" HOST "\r\n", 404, "Unknown request URL: GET /nowhere.");
+    http_fixture_expect(&f, "GET /hello/ HTTP/1.1\r\n" HOST "\r\n", 404, "");
+    http_fixture_expect(&f, "GET /../hello HTTP/1.1\r\n" HOST "\r\n", 404, "");
+    http_fixture_expect(&f, "GET /v1/messages/x HTTP/1.1\r\n" HOST "\r\n", 404,
+                        "{\"type\":\"error\",\"error\":{\"type\":\"not_found_error\"");
+    http_fixture_expect(&f, "GET /things/a%2Fb:c HTTP/1.1\r\n" HOST "\r\n", 200, "/things/a/b:c");
+    http_fixture_expect(&f, "GET /things/ HTTP/1.1\r\n" HOST "\r\n", 404, "");
+    http_fixture_expect(&f, "GET http://localhost/hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
     expect_header("POST /hello HTTP/1.1\r\n" HOST "\r\n", 405, "allow", "GET, HEAD, OPTIONS");
     expect_header("DELETE /echo HTTP/1.1\r\n" HOST "\r\n", 405, "allow", "POST, OPTIONS");
     expect_header("OPTIONS /echo HTTP/1.1\r\n" HOST "\r\n", 204, "allow", "POST, OPTIONS");
     expect_header("OPTIONS * HTTP/1.1\r\n" HOST "\r\n", 204, "content-length", NULL);
-    expect("GET /query?a=1&q=x+y%21&q=z HTTP/1.1\r\n" HOST "\r\n", 200, "x y!");
-    expect("GET /query?qq=1 HTTP/1.1\r\n" HOST "\r\n", 200, "none");
-    expect("GET /query?q HTTP/1.1\r\n" HOST "\r\n", 200, "");
+    http_fixture_expect(&f, "GET /query?a=1&q=x+y%21&q=z HTTP/1.1\r\n" HOST "\r\n", 200, "x y!");
+    http_fixture_expect(&f, "GET /query?qq=1 HTTP/1.1\r\n" HOST "\r\n", 200, "none");
+    http_fixture_expect(&f, "GET /query?q HTTP/1.1\r\n" HOST "\r\n", 200, "");
 }
 
 Test(http, the_body_of_a_refused_request_is_no_request)
@@ -313,7 +291,7 @@ Test(http, the_body_of_a_refused_request_is_no_request)
     static const char *const refused[] = {"POST /nowhere HTTP/1.1\r\n", "DELETE /hello HTTP/1.1\r\n",
                                           "OPTIONS /echo HTTP/1.1\r\n"};
     for (int i = 0; i < 3; i++) {
-        int fd = open_client();
+        int fd = http_fixture_connect(&f);
         raw_send(fd, refused[i]);
         raw_response r = raw_ask(fd, HOST "Content-Length: 42\r\n\r\nGET /hello HTTP/1.1\r\nHost: localhost\r\n\r\n");
         cr_assert_str_eq(raw_header(&r, "connection"), "close");
@@ -325,7 +303,7 @@ Test(http, the_body_of_a_refused_request_is_no_request)
 
 Test(http, head_is_get_without_content)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_response r = raw_ask(fd, "HEAD /hello HTTP/1.1\r\n" HOST "\r\n");
     cr_assert_eq(r.status, 200);
     cr_assert_str_eq(raw_header(&r, "content-length"), "5");
@@ -343,7 +321,7 @@ Test(http, head_is_get_without_content)
 
 Test(http, streams_as_it_comes)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     char block[256];
     raw_send(fd, "GET /stream HTTP/1.1\r\n" HOST "\r\n");
     cr_assert(http_fixture_wait(&f.n_held, 1));
@@ -365,7 +343,8 @@ Test(http, streams_as_it_comes)
 
 Test(http, sees_a_client_leave)
 {
-    int closed = open_client(), reset = open_client(), streaming = open_client(), stays = open_client();
+    int closed = http_fixture_connect(&f), reset = http_fixture_connect(&f), streaming = http_fixture_connect(&f),
+        stays = http_fixture_connect(&f);
     raw_send(closed, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     raw_send(reset, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     raw_send(streaming, "GET /stream HTTP/1.1\r\n" HOST "\r\n");
@@ -388,7 +367,7 @@ Test(http, sees_a_client_leave)
 
 Test(http, drops_a_client_that_sends_too_much_ahead)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     char *ahead = long_request("GET /hold HTTP/1.1\r\n" HOST "\r\n", "GET /hello HTTP/1.1\r\n" HOST "\r\n", 10000, "");
     raw_send(fd, ahead);
     cr_assert(http_fixture_wait(&f.n_gone, 1));
@@ -399,7 +378,7 @@ Test(http, drops_a_client_that_sends_too_much_ahead)
 
 Test(http, a_client_that_closes_its_side_still_gets_what_is_ready)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
     shutdown(fd, SHUT_WR);
     raw_response r = raw_read(fd, false);
@@ -411,11 +390,11 @@ Test(http, a_client_that_closes_its_side_still_gets_what_is_ready)
 
 Test(http, logs_what_was_asked)
 {
-    expect("GET /note HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /note HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
     cr_assert(http_fixture_wait(&f.n_logged, 1));
     cr_assert_str_eq(f.last_note, "noted");
     cr_assert_eq(f.last_status, 200);
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
     cr_assert(http_fixture_wait(&f.n_held, 1));
     close(fd);
@@ -425,7 +404,7 @@ Test(http, logs_what_was_asked)
 
 static void *ask_often(void *arg)
 {
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     for (int i = 0; i < 200; i++) {
         char text[128], body[32];
         snprintf(body, sizeof body, "%p %d", arg, i);
@@ -461,7 +440,7 @@ Test(http, streams_to_200_clients_from_4_threads)
     static int clients[200];
     pthread_t threads[4];
     for (int i = 0; i < 200; i++) {
-        clients[i] = open_client();
+        clients[i] = http_fixture_connect(&f);
         raw_send(clients[i], "GET /stream HTTP/1.1\r\n" HOST "\r\n");
     }
     cr_assert(http_fixture_wait(&f.n_held, 200));

@@ -17,30 +17,9 @@
 
 static http_fixture f;
 
-static int open_client(void)
-{
-    return raw_connect(pl_http_address(f.http));
-}
-
-static raw_response ask(const char *text)
-{
-    int fd = open_client();
-    raw_response response = raw_ask(fd, text);
-    close(fd);
-    return response;
-}
-
-static void expect(const char *text, int status, const char *body)
-{
-    raw_response r = ask(text);
-    cr_assert_eq(r.status, status, "%d instead of %d for: %s", r.status, status, text);
-    cr_assert_not_null(strstr(raw_body(&r), body), "%s", raw_body(&r));
-    raw_free(&r);
-}
-
 static void expect_header(const char *text, const char *name, const char *value)
 {
-    raw_response r = ask(text);
+    raw_response r = http_fixture_ask(&f, text);
     const char *got = raw_header(&r, name);
     cr_assert_str_eq(got ? got : "(none)", value ? value : "(none)", "%s", text);
     raw_free(&r);
@@ -72,22 +51,22 @@ Test(http_limits, keys)
 {
     static const char *const keys[] = {"first-key", "second"};
     http_fixture_start(&f, (pl_http_params){.keys = keys, .n_keys = 2});
-    expect("GET /hello HTTP/1.1\r\n" HOST "\r\n", 401, "invalid_api_key");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "\r\n", 401, "invalid_api_key");
     expect_header("GET /hello HTTP/1.1\r\n" HOST "\r\n", "www-authenticate", "Bearer");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer first-key\r\n\r\n", 200, "hello");
-    expect("GET /hello HTTP/1.1\r\n" HOST "authorization: bearer  second\r\n\r\n", 200, "hello");
-    expect("GET /hello HTTP/1.1\r\n" HOST "X-Api-Key: second\r\n\r\n", 200, "hello");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Basic second\r\n\r\n", 401, "");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer\r\n\r\n", 401, "");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer secon\r\n\r\n", 401, "");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer second2\r\n\r\n", 401, "");
-    expect("GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer first-key second\r\n\r\n", 401, "");
-    expect("POST /v1/messages HTTP/1.1\r\n" HOST "X-Api-Key: x\r\n\r\n", 401, "authentication_error");
-    expect("GET /open HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
-    expect("GET /nowhere HTTP/1.1\r\n" HOST "\r\n", 404, "");
-    raw_response one = ask("GET /client HTTP/1.1\r\n" HOST "X-Api-Key: second\r\n\r\n");
-    raw_response same = ask("GET /client HTTP/1.1\r\n" HOST "Authorization: Bearer second\r\n\r\n");
-    raw_response other = ask("GET /client HTTP/1.1\r\n" HOST "X-Api-Key: first-key\r\n\r\n");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer first-key\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "authorization: bearer  second\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "X-Api-Key: second\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Basic second\r\n\r\n", 401, "");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer\r\n\r\n", 401, "");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer secon\r\n\r\n", 401, "");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer second2\r\n\r\n", 401, "");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "Authorization: Bearer first-key second\r\n\r\n", 401, "");
+    http_fixture_expect(&f, "POST /v1/messages HTTP/1.1\r\n" HOST "X-Api-Key: x\r\n\r\n", 401, "authentication_error");
+    http_fixture_expect(&f, "GET /open HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /nowhere HTTP/1.1\r\n" HOST "\r\n", 404, "");
+    raw_response one = http_fixture_ask(&f, "GET /client HTTP/1.1\r\n" HOST "X-Api-Key: second\r\n\r\n");
+    raw_response same = http_fixture_ask(&f, "GET /client HTTP/1.1\r\n" HOST "Authorization: Bearer second\r\n\r\n");
+    raw_response other = http_fixture_ask(&f, "GET /client HTTP/1.1\r\n" HOST "X-Api-Key: first-key\r\n\r\n");
     cr_assert_str_eq(raw_body(&one), raw_body(&same));
     cr_assert_str_neq(raw_body(&one), raw_body(&other));
     raw_free(&one);
@@ -107,17 +86,17 @@ Test(http_limits, on_loopback_only_its_own_names)
     http_fixture_start(&f, (pl_http_params){.host = NULL});
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         snprintf(text, sizeof text, "GET /hello HTTP/1.1\r\nHost: %s\r\n\r\n", good[i]);
-        expect(text, 200, "hello");
+        http_fixture_expect(&f, text, 200, "hello");
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         snprintf(text, sizeof text, "GET /open HTTP/1.1\r\nHost: %s\r\n\r\n", bad[i]);
-        expect(text, 403, "host_not_allowed");
+        http_fixture_expect(&f, text, 403, "host_not_allowed");
     }
-    expect("GET http://example.org/hello HTTP/1.1\r\n" HOST "\r\n", 403, "");
+    http_fixture_expect(&f, "GET http://example.org/hello HTTP/1.1\r\n" HOST "\r\n", 403, "");
     http_fixture_stop(&f);
     http_fixture_start(&f, (pl_http_params){.host = "0.0.0.0"});
     cr_assert_not(pl_http_is_local(f.http));
-    expect("GET /hello HTTP/1.1\r\nHost: example.org\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\nHost: example.org\r\n\r\n", 200, "hello");
     http_fixture_stop(&f);
 }
 
@@ -131,17 +110,17 @@ Test(http_limits, pages_of_others)
     static const char *const origins[] = {"https://good.example"};
     static const char *const any[] = {"*"};
     http_fixture_start(&f, (pl_http_params){.origins = origins, .n_origins = 1});
-    expect(FROM("http://evil.example"), 403, "origin_not_allowed");
-    expect(FROM("https://good.example.evil.example"), 403, "origin_not_allowed");
-    expect(FROM("null"), 403, "origin_not_allowed");
-    expect(FROM("http://localhost:2"), 403, "origin_not_allowed");
-    expect(FROM("http://localhost:1"), 200, "hello");
+    http_fixture_expect(&f, FROM("http://evil.example"), 403, "origin_not_allowed");
+    http_fixture_expect(&f, FROM("https://good.example.evil.example"), 403, "origin_not_allowed");
+    http_fixture_expect(&f, FROM("null"), 403, "origin_not_allowed");
+    http_fixture_expect(&f, FROM("http://localhost:2"), 403, "origin_not_allowed");
+    http_fixture_expect(&f, FROM("http://localhost:1"), 200, "hello");
     expect_header(FROM("http://localhost:1"), "access-control-allow-origin", NULL);
-    expect(FROM("https://good.example"), 200, "hello");
+    http_fixture_expect(&f, FROM("https://good.example"), 200, "hello");
     expect_header(FROM("https://good.example"), "access-control-allow-origin", "https://good.example");
     expect_header(FROM("https://good.example"), "vary", "Origin");
-    expect(PREFLIGHT("http://evil.example"), 403, "");
-    expect(PREFLIGHT("https://good.example"), 204, "");
+    http_fixture_expect(&f, PREFLIGHT("http://evil.example"), 403, "");
+    http_fixture_expect(&f, PREFLIGHT("https://good.example"), 204, "");
     expect_header(PREFLIGHT("https://good.example"), "access-control-allow-methods", "POST, OPTIONS");
     expect_header(PREFLIGHT("https://good.example"), "access-control-allow-headers", "authorization,x-y");
     expect_header("GET /nowhere HTTP/1.1\r\n" HOST "Origin: https://good.example\r\n\r\n",
@@ -156,7 +135,7 @@ Test(http_limits, a_preflight_needs_no_key)
 {
     static const char *const keys[] = {"k"}, *const any[] = {"*"};
     http_fixture_start(&f, (pl_http_params){.keys = keys, .n_keys = 1, .origins = any, .n_origins = 1});
-    expect(PREFLIGHT("https://good.example"), 204, "");
+    http_fixture_expect(&f, PREFLIGHT("https://good.example"), 204, "");
     expect_header("POST /echo HTTP/1.1\r\n" HOST "Origin: https://good.example\r\nContent-Length: 1\r\n\r\na",
                   "access-control-allow-origin", "https://good.example"); /* the page may see the 401 */
     http_fixture_stop(&f);
@@ -167,10 +146,12 @@ Test(http_limits, a_preflight_needs_no_key)
 Test(http_limits, bodies)
 {
     http_fixture_start(&f, (pl_http_params){.max_body_bytes = 10});
-    expect("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n0123456789", 200, "0123456789");
-    expect("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n0123456789a", 413, "too large");
-    expect("POST /v1/messages HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n0123456789a", 413, "request_too_large");
-    expect("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n8\r\n01234567\r\n3\r\n", 413, "");
+    http_fixture_expect(&f, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 10\r\n\r\n0123456789", 200, "0123456789");
+    http_fixture_expect(&f, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n0123456789a", 413, "too large");
+    http_fixture_expect(&f, "POST /v1/messages HTTP/1.1\r\n" HOST "Content-Length: 11\r\n\r\n0123456789a", 413,
+                        "request_too_large");
+    http_fixture_expect(&f, "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n8\r\n01234567\r\n3\r\n",
+                        413, "");
     http_fixture_stop(&f);
 }
 
@@ -179,7 +160,7 @@ Test(http_limits, a_refusal_reaches_who_still_sends)
     size_t n = (size_t)30 << 20;
     char *body = calloc(1, n), head[128];
     http_fixture_start(&f, (pl_http_params){.max_body_bytes = 10});
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     snprintf(head, sizeof head, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", n);
     cr_assert_eq(raw_send(fd, head), 0);
     cr_assert_eq(raw_send_bytes(fd, body, n), 0);
@@ -198,7 +179,7 @@ Test(http_limits, a_large_body_comes_whole)
     http_fixture_start(&f, (pl_http_params){.host = NULL});
     for (size_t i = 0; i < n; i++)
         body[i] = (char)('a' + i % 23);
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     snprintf(head, sizeof head, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: %zu\r\n\r\n", n);
     raw_send(fd, head);
     raw_send_bytes(fd, body, n);
@@ -214,12 +195,12 @@ Test(http_limits, a_large_body_comes_whole)
 Test(http_limits, connections)
 {
     http_fixture_start(&f, (pl_http_params){.max_connections = 2});
-    int first = open_client(), second = open_client();
+    int first = http_fixture_connect(&f), second = http_fixture_connect(&f);
     raw_response r = raw_ask(first, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
     raw_free(&r);
     r = raw_ask(second, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
     raw_free(&r);
-    int third = open_client();
+    int third = http_fixture_connect(&f);
     r = raw_read(third, false);
     cr_assert_eq(r.status, 503);
     cr_assert_eq(r.body.n, strtoul(raw_header(&r, "content-length"), NULL, 10));
@@ -230,7 +211,7 @@ Test(http_limits, connections)
     close(third);
     close(first);
     cr_assert(wait_for_stat(closed_connections, 999));
-    expect("GET /hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\n" HOST "\r\n", 200, "hello");
     close(second);
     http_fixture_stop(&f);
 }
@@ -243,7 +224,7 @@ Test(http_limits, slow_requests)
                                         "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n5\r\nab"};
     http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S});
     for (int i = 0; i < 3; i++) {
-        int fd = open_client();
+        int fd = http_fixture_connect(&f);
         raw_response r = raw_ask(fd, parts[i]);
         cr_assert_eq(r.status, 408, "%s: %d", parts[i], r.status);
         cr_assert_eq(raw_read_end(fd), 0);
@@ -251,7 +232,7 @@ Test(http_limits, slow_requests)
         close(fd);
     }
     cr_assert_eq(timed_out(), 3);
-    int idle = open_client(); /* one that asks nothing is only closed */
+    int idle = http_fixture_connect(&f); /* one that asks nothing is only closed */
     cr_assert_eq(raw_read_end(idle), 0);
     close(idle);
     cr_assert_eq(timed_out(), 3);
@@ -261,7 +242,7 @@ Test(http_limits, slow_requests)
 Test(http_limits, bytes_now_and_then_are_no_progress)
 {
     http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S});
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     for (int i = 0; i < 1000 && timed_out() == 0; i++) {
         raw_send(fd, i ? "X: y\r\n" : "GET /hello HTTP/1.1\r\n");
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
@@ -274,7 +255,7 @@ Test(http_limits, bytes_now_and_then_are_no_progress)
 Test(http_limits, an_exchange_may_take_its_time)
 {
     http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S / 4, .write_timeout_s = SHORT_S / 4});
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /stream HTTP/1.1\r\n" HOST "\r\n");
     cr_assert(http_fixture_wait(&f.n_held, 1));
     nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
@@ -289,7 +270,7 @@ Test(http_limits, an_exchange_may_take_its_time)
 /* With small buffers in the kernel. */
 static int open_small_client(void)
 {
-    int fd = open_client(), bytes = 4096;
+    int fd = http_fixture_connect(&f), bytes = 4096;
     setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
     return fd;
 }
@@ -326,7 +307,7 @@ Test(http_limits, slow_readers_of_a_response_are_dropped)
 Test(http_limits, drains)
 {
     http_fixture_start(&f, (pl_http_params){.host = NULL});
-    int held = open_client(), idle = open_client();
+    int held = http_fixture_connect(&f), idle = http_fixture_connect(&f);
     raw_response r = raw_ask(idle, "GET /hello HTTP/1.1\r\n" HOST "\r\n");
     raw_free(&r);
     raw_send(held, "GET /hold HTTP/1.1\r\n" HOST "\r\n");
@@ -354,7 +335,7 @@ Test(http_limits, drains)
 static void end_with_a_stream_open(int stops, double drain_s)
 {
     http_fixture_start_drained(&f, (pl_http_params){.host = NULL}, drain_s);
-    int fd = open_client();
+    int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /stream HTTP/1.1\r\n" HOST "\r\n");
     cr_assert(http_fixture_wait(&f.n_held, 1));
     for (int i = 0; i < stops; i++)
@@ -380,7 +361,7 @@ Test(http_limits, many_streams_end_at_once)
     int clients[40];
     http_fixture_start(&f, (pl_http_params){.host = NULL});
     for (int i = 0; i < 40; i++) {
-        clients[i] = open_client();
+        clients[i] = http_fixture_connect(&f);
         raw_send(clients[i], "GET /stream HTTP/1.1\r\n" HOST "\r\n");
     }
     cr_assert(http_fixture_wait(&f.n_held, 40));
@@ -409,11 +390,11 @@ Test(http_limits, unix_sockets)
     http_fixture_start(&f, (pl_http_params){.host = host});
     cr_assert_str_eq(pl_http_address(f.http), host);
     cr_assert(pl_http_is_local(f.http));
-    expect("GET /hello HTTP/1.1\r\nHost: anything\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\nHost: anything\r\n\r\n", 200, "hello");
     pl_http_params same = {.host = path};
     cr_assert_eq(pl_http_create(&same, &none, NULL, &other, &err), PL_ERR_IO);
     cr_assert_not_null(strstr(err.message, path));
-    expect("GET /hello HTTP/1.1\r\nHost: anything\r\n\r\n", 200, "hello");
+    http_fixture_expect(&f, "GET /hello HTTP/1.1\r\nHost: anything\r\n\r\n", 200, "hello");
     http_fixture_stop(&f);
     cr_assert_neq(access(path, F_OK), 0);
 }
