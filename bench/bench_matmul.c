@@ -1,11 +1,12 @@
 /* How fast the matrix product is, for each type and instruction set of this machine.
  *
- *     bench_matmul [THREADS [TYPE [ISA]]]
+ *     bench_matmul [THREADS [TYPE [ISA [ROWS]]]]
  *
  * Shapes are those of Gemma 3n: an FFN of 16384 over 2048 each way, and the head. Weights lie in as many copies as
  * it takes to leave no cache a chance. Prints CSV: the best time, the rate at which weights are read and its
  * share of what the same threads read from memory in one and in four streams each, and operations, two for
- * each multiplication with addition. TYPE and ISA are parts of names. */
+ * each multiplication with addition. TYPE and ISA are parts of names, ROWS the only
+ * number of rows. */
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
 #include "host/base/rng.h"
@@ -83,6 +84,7 @@ typedef struct bench {
     float *out;
     double read_one, read_four;
     const char *type, *isa;
+    int rows; /* 0: all of the list */
 } bench;
 
 /* One matrix of random blocks, packed to the start of the buffer and copied through it. */
@@ -141,7 +143,8 @@ static void bench_rows(bench *b, const pl_matmul_kernels *k, pl_weight w, int64_
 
 static void bench_shape(bench *b, pl_dtype type, int64_t rows, int64_t cols)
 {
-    static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI, PL_CPU_ALL};
+    static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI,
+                                      PL_CPU_ALL & ~(unsigned)PL_CPU_AMX_INT8, PL_CPU_ALL};
     static const int n_rows[] = {1, 2, 4, 8, 16, 64, 512};
     int64_t copies;
     pl_weight w = make_weight(b, type, rows, cols, &copies);
@@ -153,7 +156,7 @@ static void bench_shape(bench *b, pl_dtype type, int64_t rows, int64_t cols)
             continue;
         last = k;
         for (size_t i = 0; i < sizeof n_rows / sizeof n_rows[0]; i++)
-            if (rows < HEAD_ROWS || n_rows[i] < 16)
+            if ((rows < HEAD_ROWS || n_rows[i] < 16) && (b->rows == 0 || b->rows == n_rows[i]))
                 bench_rows(b, k, w, copies, n_rows[i]);
     }
 }
@@ -163,7 +166,9 @@ int main(int argc, char **argv)
     static const pl_dtype types[] = {PL_Q4_0, PL_Q8_0,   PL_Q2_K,   PL_Q3_K,  PL_Q4_K, PL_Q5_K,
                                      PL_Q6_K, PL_Q4_1,   PL_Q5_0,   PL_Q5_1,  PL_F16,  PL_BF16,
                                      PL_F32,  PL_IQ4_NL, PL_IQ4_XS, PL_MXFP4, PL_NVFP4};
-    bench b = {.type = argc > 2 ? argv[2] : "", .isa = argc > 3 ? argv[3] : ""};
+    bench b = {.type = argc > 2 ? argv[2] : "",
+               .isa = argc > 3 ? argv[3] : "",
+               .rows = argc > 4 ? (int)strtol(argv[4], NULL, 10) : 0};
     pl_error err;
     if (pl_pool_create(argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1, NULL, &b.pool, &err) != PL_OK) {
         fprintf(stderr, "bench_matmul: %s\n", err.message);

@@ -2,8 +2,8 @@
  *
  * A piece is all rows of x times a few rows of weights, so that weights come from memory once however many rows
  * there are. One row: four panels side by side straight from their packed form, four streams for the
- * prefetchers. More rows: spans of two panels are unpacked into the first-level cache and applied to
- * rows, six at a time; sums of up to 256 rows wait in a local array between spans. */
+ * prefetchers. More rows: spans of 16 panels are unpacked and applied to tiles of rows, each of which comes to the
+ * first-level cache once; sums of up to 256 rows wait in a local array between spans. */
 #include "host/cpu/matmul.h"
 
 #include "host/base/cpu.h"
@@ -12,8 +12,9 @@
 #include <string.h>
 
 #define BLOCK_ROWS 256 /* rows whose sums and terms fit the second-level cache beside the weights */
-#define PIECE_PANELS PL_DIRECT_PANELS
+#define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
+#define MANY_ROWS 10     /* from here on tiles of 16 are faster than those of six */
 #define PIECE_OUTPUTS 48 /* plain types, many rows */
 #define PIECE_OUTPUTS_FEW 8
 
@@ -67,17 +68,17 @@ typedef struct panel_piece {
     pl_span_codes codes[PIECE_PANELS];
 } panel_piece;
 
-static const uint8_t *span_at(const panel_piece *p, int panel, int64_t span)
-{
-    return (const uint8_t *)p->job->w->data + (size_t)(p->panel + panel * p->step) * p->panel_bytes +
-           (size_t)span * pl_span_bytes(p->type);
-}
-
 /* Groups of the span that row r of the block reads. */
 static int row_groups(const panel_piece *p, int r, int64_t span)
 {
     int64_t rest = row_inputs(p->job, p->row + r) / PL_GROUP - span * PL_SPAN_GROUPS;
     return rest <= 0 ? 0 : (int)smaller(rest, PL_SPAN_GROUPS);
+}
+
+static const uint8_t *span_at(const panel_piece *p, int panel, int64_t span)
+{
+    return (const uint8_t *)p->job->w->data + (size_t)(p->panel + panel * p->step) * p->panel_bytes +
+           (size_t)span * pl_span_bytes(p->type);
 }
 
 /* Where row r's blocks of the span lie in x, counted in blocks; *ld: from row to row. */
@@ -91,29 +92,8 @@ static void fill_terms(panel_piece *p, int64_t span, int n_rows)
 {
     const pl_act *x = p->job->x;
     for (int r = 0; r < n_rows; r++) {
-        pl_row_terms *t = &p->terms[r];
-        int groups = row_groups(p, r, span);
         int64_t ld, at = act_at(x, p->row + r, span, &ld);
-        const int32_t *sum = x->sum + 2 * at;
-        const float *scale = x->scale + at;
-        switch (p->type.kind) {
-        case PL_PANEL_OFFSET:
-            for (int g = 0; g < groups; g++)
-                t->start[g] = -p->type.offset * (sum[2 * g] + sum[2 * g + 1]);
-            break;
-        case PL_PANEL_HALVES:
-            for (int h = 0; h < 2 * groups; h++)
-                t->start[h] = -p->type.offset * sum[h];
-            break;
-        case PL_PANEL_MIN:
-            for (int g = 0; g < groups; g++)
-                t->shift[g] = scale[g] * (float)(sum[2 * g] + sum[2 * g + 1]);
-            break;
-        case PL_PANEL_MIN_HALVES:
-            for (int h = 0; h < 2 * groups; h++)
-                t->shift[h] = scale[h / 2] * (float)sum[h];
-            break;
-        }
+        p->kernels->terms(p->type, x->sum + 2 * at, x->scale + at, row_groups(p, r, span), &p->terms[r]);
     }
 }
 
@@ -124,31 +104,58 @@ static pl_tile_rows rows_at(const panel_piece *p, int r, int n, int64_t span)
     return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n};
 }
 
-/* Runs of rows that read the same groups, six at a time, times all panels of the piece. */
+/* Rows of the run that starts at r: all read the same groups. */
+static int run_length(const panel_piece *p, int r, int n, int64_t span)
+{
+    int run = 1;
+    while (r + run < n && row_groups(p, r + run, span) == row_groups(p, r, span))
+        run++;
+    return run;
+}
+
+static void multiply_tiles(panel_piece *p, int64_t span, int r, int n)
+{
+    for (int end = r + n; r < end;) {
+        int tiles = (end - r + PL_TILE_ROWS - 1) / PL_TILE_ROWS;
+        int some = (end - r + tiles - 1) / tiles; /* 8 rows: twice 4, not 6 and 2 */
+        pl_tile_rows rows = rows_at(p, r, some, span);
+        p->kernels->tile(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r],
+                         BLOCK_ROWS);
+        r += some;
+    }
+}
+
+static void multiply_many(panel_piece *p, int64_t span, int r, int n)
+{
+    pl_tile_rows rows = rows_at(p, r, n, span);
+    p->kernels->many(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r], BLOCK_ROWS);
+}
+
+/* All rows times all panels of the piece. */
 static void multiply_span(panel_piece *p, int64_t span)
 {
     int n = p->n_rows;
     while (n > 0 && row_groups(p, n - 1, span) == 0)
         n--;
-    fill_terms(p, span, n);
-    for (int i = 0; i < p->n_panels && n > 0; i++)
-        p->kernels->unpack(p->job->w->type, span_at(p, i, span), row_groups(p, 0, span), &p->codes[i]);
-    for (int r = 0; r < n;) {
-        int groups = row_groups(p, r, span), run = 1, tiles = (n - r + PL_TILE_ROWS - 1) / PL_TILE_ROWS;
-        int most = (n - r + tiles - 1) / tiles; /* 8 rows: twice 4, not 6 and 2 */
-        while (run < most && row_groups(p, r + run, span) == groups)
-            run++;
-        pl_tile_rows rows = rows_at(p, r, run, span);
-        p->kernels->tile(p->job->w->type, p->codes, p->n_panels, groups, &rows, p->acc[0][r], BLOCK_ROWS);
-        r += run;
+    if (n == 0)
+        return;
+    bool many = p->kernels->many && n >= MANY_ROWS;
+    if (!many || pl_has_minimum(p->type.kind))
+        fill_terms(p, span, n);
+    for (int i = 0; i < p->n_panels; i++)
+        (many ? p->kernels->unpack_centred : p->kernels->unpack)(p->job->w->type, span_at(p, i, span),
+                                                                 row_groups(p, 0, span), &p->codes[i]);
+    for (int r = 0, run; r < n; r += run) {
+        run = run_length(p, r, n, span);
+        (many ? multiply_many : multiply_tiles)(p, span, r, run);
     }
 }
 
 static void multiply_one_row(panel_piece *p, int64_t spans)
 {
-    float acc[PIECE_PANELS][PL_PANEL_ROWS] = {{0}};
+    float acc[PL_DIRECT_PANELS][PL_PANEL_ROWS] = {{0}};
     for (int64_t span = 0; span < spans; span++) {
-        const uint8_t *at[PIECE_PANELS];
+        const uint8_t *at[PL_DIRECT_PANELS];
         for (int i = 0; i < p->n_panels; i++)
             at[i] = span_at(p, i, span);
         fill_terms(p, span, 1);
@@ -167,8 +174,10 @@ static void store_piece(const panel_piece *p)
         int64_t end = row_outputs(j, p->row + r);
         for (int i = 0; i < p->n_panels; i++) {
             int64_t n = (p->panel + i * p->step) * PL_PANEL_ROWS;
-            if (n < end)
-                memcpy(out + n, p->acc[i][r], (size_t)smaller(PL_PANEL_ROWS, end - n) * sizeof *out);
+            if (n + PL_PANEL_ROWS <= end)
+                memcpy(out + n, p->acc[i][r], sizeof p->acc[i][r]);
+            else if (n < end)
+                memcpy(out + n, p->acc[i][r], (size_t)(end - n) * sizeof *out);
         }
     }
 }
@@ -180,7 +189,7 @@ static void multiply_panels(panel_piece *p)
     for (p->row = 0; p->row < n; p->row += p->n_rows) {
         p->n_rows = (int)smaller(BLOCK_ROWS, n - p->row);
         int64_t spans = (row_inputs(p->job, p->row) + PL_SPAN - 1) / PL_SPAN;
-        if (p->n_rows == 1) {
+        if (p->n_rows == 1 && p->n_panels <= PL_DIRECT_PANELS) {
             multiply_one_row(p, spans);
         } else {
             for (int i = 0; i < p->n_panels; i++)
@@ -192,8 +201,8 @@ static void multiply_panels(panel_piece *p)
     }
 }
 
-/* Panels [begin, end), four at a time: each of the four runs through a quarter of them, so that it stays one
- * stream from panel to panel. */
+/* Panels [begin, end), some at a time: each of four runs through a quarter of them, so that it stays one stream from
+ * panel to panel. */
 static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t begin, int64_t end)
 {
     panel_piece p;
@@ -201,7 +210,8 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     p.job = j;
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
-    p.step = (end - begin + PIECE_PANELS - 1) / PIECE_PANELS;
+    int width = j->n_rows == 1 ? PL_DIRECT_PANELS : PIECE_PANELS;
+    p.step = (end - begin + width - 1) / width;
     for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
         p.n_panels = (int)((end - p.panel + p.step - 1) / p.step);
         multiply_panels(&p);
@@ -236,7 +246,8 @@ static int64_t piece_rows(const pl_matmul *j, int threads)
     if (!j->w->packed)
         return j->n_rows == 1 ? PIECE_OUTPUTS_FEW : smaller(PIECE_OUTPUTS, (share + 7) / 8 * 8);
     int64_t panels = pl_panel_count(share);
-    return PL_PANEL_ROWS * (panels >= 8 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(PIECE_PANELS, panels));
+    int most = j->n_rows == 1 ? PL_DIRECT_PANELS : PIECE_PANELS;
+    return PL_PANEL_ROWS * (panels >= 8 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(most, (panels + 3) / 4));
 }
 
 static int64_t piece_count(const pl_matmul *j, int threads)
@@ -318,29 +329,34 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 /* ---- selection ---- */
 
 /* isa's kernels for block types, those of `other` for the rest. */
-#define KERNELS(isa, other, title)                                                                                     \
-    static const pl_tile_kernels tiles_##isa = {pl_unpack_##isa, pl_tile_##isa, pl_direct_##isa, pl_dot_##other,       \
-                                                pl_quantize_row_##other};                                              \
-    static void matmul_##isa(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                         \
+#define KERNELS(name, isa, other, title, unpack_centred, many)                                                         \
+    static const pl_tile_kernels tiles_##name = {                                                                      \
+        pl_unpack_##isa,         pl_tile_##isa,    pl_direct_##isa, pl_dot_##other,                                    \
+        pl_quantize_row_##other, pl_terms_##other, unpack_centred,  many};                                             \
+    static void matmul_##name(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                        \
     {                                                                                                                  \
-        matmul_run(&tiles_##isa, pool, jobs, n_jobs);                                                                  \
+        matmul_run(&tiles_##name, pool, jobs, n_jobs);                                                                 \
     }                                                                                                                  \
-    static void quantize_##isa(pl_pool *pool, pl_act *act, int n)                                                      \
+    static void quantize_##name(pl_pool *pool, pl_act *act, int n)                                                     \
     {                                                                                                                  \
-        quantize_run(&tiles_##isa, pool, act, n);                                                                      \
+        quantize_run(&tiles_##name, pool, act, n);                                                                     \
     }                                                                                                                  \
-    static const pl_matmul_kernels kernels_##isa = {title, quantize_##isa, matmul_##isa};
+    static const pl_matmul_kernels kernels_##name = {title, quantize_##name, matmul_##name};
 
-KERNELS(base, base, "plain C")
+KERNELS(base, base, base, "plain C", NULL, NULL)
 #if defined(__x86_64__)
-KERNELS(avx2, avx2, "AVX2")
-KERNELS(avxvnni, avx2, "AVX-VNNI")
-KERNELS(avx512, avx512, "AVX-512 VNNI")
+KERNELS(avx2, avx2, avx2, "AVX2", NULL, NULL)
+KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", NULL, NULL)
+KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", NULL, NULL)
+KERNELS(amx, avx512, avx512, "AMX", pl_unpack_centred_avx512, pl_many_amx)
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)
 {
 #if defined(__x86_64__)
+    const unsigned amx = PL_CPU_AMX_INT8 | PL_CPU_AVX512_VNNI;
+    if ((features & amx) == amx && pl_cpu_enable_amx(NULL) == PL_OK)
+        return &kernels_amx;
     if (features & PL_CPU_AVX512_VNNI)
         return &kernels_avx512;
     if (features & PL_CPU_AVX_VNNI)

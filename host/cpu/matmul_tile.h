@@ -21,6 +21,7 @@ typedef struct pl_span_codes {
     uint8_t code[PL_SPAN_GROUPS][8 * PL_CHUNK_BYTES];
     float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
     float m[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
+    const uint8_t *after; /* where the packed span ends, for prefetching: set and used by kernels for many rows */
 } __attribute__((aligned(64))) pl_span_codes;
 
 /* Per row and span: what depends on the row's sums alone. */
@@ -55,6 +56,15 @@ typedef struct pl_tile_kernels {
                 float *out, int64_t out_ld);
 
     void (*quantize_row)(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);
+
+    /* The terms of one row in one span, from pl_act's sums and scales. */
+    void (*terms)(pl_panel_type type, const int32_t *sum, const float *scale, int groups, pl_row_terms *out);
+
+    /* For many rows, or NULL: like unpack and tile, for any number of rows, with code - offset as a signed byte in place
+     * of code. Terms are read only of types with a minimum. */
+    void (*unpack_centred)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
+    void (*many)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+                 int64_t acc_ld);
 } pl_tile_kernels;
 
 #define PL_TILE_FUNCTIONS(isa)                                                                                         \
@@ -65,11 +75,16 @@ typedef struct pl_tile_kernels {
                          const pl_tile_rows *rows, float *acc);                                                        \
     void pl_dot_##isa(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x,       \
                       int64_t k, float *out, int64_t out_ld);                                                          \
-    void pl_quantize_row_##isa(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);
+    void pl_quantize_row_##isa(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);               \
+    void pl_terms_##isa(pl_panel_type type, const int32_t *sum, const float *scale, int groups, pl_row_terms *out);
 
 PL_TILE_FUNCTIONS(base)
 PL_TILE_FUNCTIONS(avx2)
 PL_TILE_FUNCTIONS(avxvnni)
 PL_TILE_FUNCTIONS(avx512)
+
+void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
+void pl_many_amx(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+                 int64_t acc_ld);
 
 #endif

@@ -6,6 +6,7 @@
 #include "host/cpu/matmul_tile.h"
 
 #include <immintrin.h>
+#include <stdbool.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define PAIR 2 /* panels a tile */
@@ -187,18 +188,22 @@ INLINE scales group_scales(pl_dtype type, const uint8_t *head, int group, scales
 
 /* ---- unpacking for many rows ---- */
 
-INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+/* centred: for the tiles, which prefetch by themselves. */
+INLINE void unpack(pl_dtype type, bool centred, const uint8_t *span, int groups, pl_span_codes *out)
 {
     pl_panel_type t = pl_panel_describe(type);
     scales common = span_scales(type, span);
+    out->after = span + pl_span_bytes(t);
     for (int g = 0; g < groups; g++) {
         __m512i q[8];
         const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
-        for (int i = 0; i < pl_group_bytes(t); i += 64)
+        for (int i = 0; i < pl_group_bytes(t) && !centred; i += 64)
             _mm_prefetch(body + pl_span_bytes(t) + i, _MM_HINT_T0);
         load_codes(t, body, q);
-        for (int c = 0; c < 8; c++)
+        for (int c = 0; c < 8; c++) {
+            q[c] = centred ? _mm512_sub_epi8(q[c], _mm512_set1_epi8((char)t.offset)) : q[c];
             _mm512_store_si512(out->code[g] + c * PL_CHUNK_BYTES, q[c]);
+        }
         scales s = group_scales(type, span, g, common);
         int halves = pl_has_halves(t.kind);
         for (int h = 0; h <= halves; h++) {
@@ -209,27 +214,37 @@ INLINE void unpack(pl_dtype type, const uint8_t *span, int groups, pl_span_codes
     }
 }
 
-void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+INLINE void unpack_type(pl_dtype type, bool centred, const uint8_t *span, int groups, pl_span_codes *out)
 {
     switch (type) {
-    case PL_Q4_0: unpack(PL_Q4_0, span, groups, out); break;
-    case PL_Q4_1: unpack(PL_Q4_1, span, groups, out); break;
-    case PL_Q5_0: unpack(PL_Q5_0, span, groups, out); break;
-    case PL_Q5_1: unpack(PL_Q5_1, span, groups, out); break;
-    case PL_Q8_0: unpack(PL_Q8_0, span, groups, out); break;
-    case PL_Q2_K: unpack(PL_Q2_K, span, groups, out); break;
-    case PL_Q3_K: unpack(PL_Q3_K, span, groups, out); break;
-    case PL_Q4_K: unpack(PL_Q4_K, span, groups, out); break;
-    case PL_Q5_K: unpack(PL_Q5_K, span, groups, out); break;
-    case PL_Q6_K: unpack(PL_Q6_K, span, groups, out); break;
-    case PL_IQ4_NL: unpack(PL_IQ4_NL, span, groups, out); break;
-    case PL_IQ4_XS: unpack(PL_IQ4_XS, span, groups, out); break;
-    case PL_MXFP4: unpack(PL_MXFP4, span, groups, out); break;
-    case PL_NVFP4: unpack(PL_NVFP4, span, groups, out); break;
+    case PL_Q4_0: unpack(PL_Q4_0, centred, span, groups, out); break;
+    case PL_Q4_1: unpack(PL_Q4_1, centred, span, groups, out); break;
+    case PL_Q5_0: unpack(PL_Q5_0, centred, span, groups, out); break;
+    case PL_Q5_1: unpack(PL_Q5_1, centred, span, groups, out); break;
+    case PL_Q8_0: unpack(PL_Q8_0, centred, span, groups, out); break;
+    case PL_Q2_K: unpack(PL_Q2_K, centred, span, groups, out); break;
+    case PL_Q3_K: unpack(PL_Q3_K, centred, span, groups, out); break;
+    case PL_Q4_K: unpack(PL_Q4_K, centred, span, groups, out); break;
+    case PL_Q5_K: unpack(PL_Q5_K, centred, span, groups, out); break;
+    case PL_Q6_K: unpack(PL_Q6_K, centred, span, groups, out); break;
+    case PL_IQ4_NL: unpack(PL_IQ4_NL, centred, span, groups, out); break;
+    case PL_IQ4_XS: unpack(PL_IQ4_XS, centred, span, groups, out); break;
+    case PL_MXFP4: unpack(PL_MXFP4, centred, span, groups, out); break;
+    case PL_NVFP4: unpack(PL_NVFP4, centred, span, groups, out); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
     }
+}
+
+void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    unpack_type(type, false, span, groups, out);
+}
+
+void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+{
+    unpack_type(type, true, span, groups, out);
 }
 
 /* ---- many rows ---- */

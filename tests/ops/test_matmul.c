@@ -124,9 +124,10 @@ static pl_pool *make_pool(int threads)
 }
 
 /* Every set of kernels that this machine can run, plain C first. */
-static size_t all_kernels(const pl_matmul_kernels *out[4])
+static size_t all_kernels(const pl_matmul_kernels *out[5])
 {
-    static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI, PL_CPU_ALL};
+    static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI,
+                                      PL_CPU_ALL & ~(unsigned)PL_CPU_AMX_INT8, PL_CPU_ALL};
     size_t n = 0;
     for (size_t i = 0; i < COUNT(levels); i++) {
         const pl_matmul_kernels *k = pl_matmul_select(pl_cpu_features(levels[i]));
@@ -310,7 +311,7 @@ static void reference_rows(pl_pool *pool, pl_matmul job)
 
 typedef struct fixture {
     pl_pool *one, *three;
-    const pl_matmul_kernels *kernels[4];
+    const pl_matmul_kernels *kernels[5];
     size_t n_kernels;
 } fixture;
 
