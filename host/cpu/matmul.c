@@ -101,7 +101,8 @@ static pl_tile_rows rows_at(const panel_piece *p, int r, int n, int64_t span)
 {
     const pl_act *x = p->job->x;
     int64_t ld, at = act_at(x, p->row + r, span, &ld);
-    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n};
+    size_t ahead = r == 0 ? pl_span_bytes(p->type) : 0;
+    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n, ahead};
 }
 
 /* Rows of the run that starts at r: all read the same groups. */

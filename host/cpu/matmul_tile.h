@@ -21,7 +21,7 @@ typedef struct pl_span_codes {
     uint8_t code[PL_SPAN_GROUPS][8 * PL_CHUNK_BYTES];
     float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
     float m[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
-    const uint8_t *after; /* where the packed span ends, for prefetching: set and used by kernels for many rows */
+    const uint8_t *after; /* where the packed span ends */
 } __attribute__((aligned(64))) pl_span_codes;
 
 /* Per row and span: what depends on the row's sums alone. */
@@ -37,6 +37,7 @@ typedef struct pl_tile_rows {
     const pl_row_terms *terms;
     int64_t ld;
     int n;
+    size_t ahead; /* bytes after each packed span that should be in the cache soon */
 } pl_tile_rows;
 
 typedef struct pl_tile_kernels {

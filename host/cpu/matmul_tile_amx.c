@@ -149,60 +149,63 @@ static void gather_factors(pl_panel_kind kind, const pl_tile_rows *rows, int par
 }
 
 INLINE void multiply_panels(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int n_panels, int parts,
-                            const pl_tile_rows *rows, const row_factors *f, size_t ahead, float *acc, int64_t acc_ld)
+                            const pl_tile_rows *rows, const row_factors *f, float *acc, int64_t acc_ld)
 {
     const int64_t row_bytes = rows->ld * 2 * PL_GROUP;
     MULTIPLY(4, 5, rows->hi_lo, row_bytes, w->code[0]);
     for (int i = 0; i < n_panels; i++) {
         const uint8_t *next = i + 1 < n_panels ? w[i + 1].code[0] : NULL;
         prefetch(rows->hi_lo + (TILE_ROWS + i) * row_bytes, (size_t)row_bytes); /* one row of the next tile */
-        prefetch(w[i].after, ahead);
+        prefetch(w[i].after, rows->ahead);
         multiply_panel(kind, n_rows, w + i, parts, rows->hi_lo, row_bytes, f, next, rows->n,
                        acc + i * acc_ld * PL_PANEL_ROWS);
     }
 }
 
-/* At most TILE_ROWS rows. ahead: bytes of the next span to be fetched, for each panel. */
+/* At most TILE_ROWS rows. */
 INLINE void multiply_tile(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups,
-                          const pl_tile_rows *rows, size_t ahead, float *acc, int64_t acc_ld)
+                          const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     int parts = groups << pl_has_halves(kind);
     row_factors f;
     gather_factors(kind, rows, parts, &f);
     switch ((rows->n + 3) / 4) {
-    case 1: multiply_panels(kind, 4, w, n_panels, parts, rows, &f, ahead, acc, acc_ld); break;
-    case 2: multiply_panels(kind, 8, w, n_panels, parts, rows, &f, ahead, acc, acc_ld); break;
-    case 3: multiply_panels(kind, 12, w, n_panels, parts, rows, &f, ahead, acc, acc_ld); break;
-    default: multiply_panels(kind, 16, w, n_panels, parts, rows, &f, ahead, acc, acc_ld); break;
+    case 1: multiply_panels(kind, 4, w, n_panels, parts, rows, &f, acc, acc_ld); break;
+    case 2: multiply_panels(kind, 8, w, n_panels, parts, rows, &f, acc, acc_ld); break;
+    case 3: multiply_panels(kind, 12, w, n_panels, parts, rows, &f, acc, acc_ld); break;
+    default: multiply_panels(kind, 16, w, n_panels, parts, rows, &f, acc, acc_ld); break;
     }
 }
 
 static void multiply_kind(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups,
-                          const pl_tile_rows *rows, size_t ahead, float *acc, int64_t acc_ld)
+                          const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     switch (kind) {
-    case PL_PANEL_OFFSET: multiply_tile(PL_PANEL_OFFSET, w, n_panels, groups, rows, ahead, acc, acc_ld); break;
-    case PL_PANEL_HALVES: multiply_tile(PL_PANEL_HALVES, w, n_panels, groups, rows, ahead, acc, acc_ld); break;
-    case PL_PANEL_MIN: multiply_tile(PL_PANEL_MIN, w, n_panels, groups, rows, ahead, acc, acc_ld); break;
-    case PL_PANEL_MIN_HALVES: multiply_tile(PL_PANEL_MIN_HALVES, w, n_panels, groups, rows, ahead, acc, acc_ld); break;
+    case PL_PANEL_OFFSET: multiply_tile(PL_PANEL_OFFSET, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_HALVES: multiply_tile(PL_PANEL_HALVES, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN: multiply_tile(PL_PANEL_MIN, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN_HALVES: multiply_tile(PL_PANEL_MIN_HALVES, w, n_panels, groups, rows, acc, acc_ld); break;
     }
 }
 
 void pl_many_amx(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
                  int64_t acc_ld)
 {
-    pl_panel_type t = pl_panel_describe(type);
+    pl_panel_kind kind = pl_panel_describe(type).kind;
     int configured = 0;
     atomic_signal_fence(memory_order_seq_cst); /* nor what the tiles' instructions read */
     for (int r = 0; r < rows->n; r += TILE_ROWS) {
         int n = rows->n - r < TILE_ROWS ? rows->n - r : TILE_ROWS;
-        pl_tile_rows some = {rows->hi_lo + r * rows->ld * 2 * PL_GROUP, rows->scale + r * rows->ld, rows->terms + r,
-                             rows->ld, n};
+        pl_tile_rows some = {rows->hi_lo + r * rows->ld * 2 * PL_GROUP,
+                             rows->scale + r * rows->ld,
+                             rows->terms + r,
+                             rows->ld,
+                             n,
+                             r == 0 ? rows->ahead : 0};
         if (n != configured)
-            configure(n, PL_GROUP >> pl_has_halves(t.kind));
+            configure(n, PL_GROUP >> pl_has_halves(kind));
         configured = n;
-        multiply_kind(t.kind, w, n_panels, groups, &some, r == 0 ? pl_span_bytes(t) : 0, acc + r * PL_PANEL_ROWS,
-                      acc_ld);
+        multiply_kind(kind, w, n_panels, groups, &some, acc + r * PL_PANEL_ROWS, acc_ld);
     }
     _tile_release();
 }

@@ -188,7 +188,6 @@ INLINE scales group_scales(pl_dtype type, const uint8_t *head, int group, scales
 
 /* ---- unpacking for many rows ---- */
 
-/* centred: for the tiles, which prefetch by themselves. */
 INLINE void unpack(pl_dtype type, bool centred, const uint8_t *span, int groups, pl_span_codes *out)
 {
     pl_panel_type t = pl_panel_describe(type);
@@ -197,8 +196,6 @@ INLINE void unpack(pl_dtype type, bool centred, const uint8_t *span, int groups,
     for (int g = 0; g < groups; g++) {
         __m512i q[8];
         const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
-        for (int i = 0; i < pl_group_bytes(t) && !centred; i += 64)
-            _mm_prefetch(body + pl_span_bytes(t) + i, _MM_HINT_T0);
         load_codes(t, body, q);
         for (int c = 0; c < 8; c++) {
             q[c] = centred ? _mm512_sub_epi8(q[c], _mm512_set1_epi8((char)t.offset)) : q[c];
@@ -248,6 +245,15 @@ void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, pl
 }
 
 /* ---- many rows ---- */
+
+/* Group g's share of the `bytes` at p, the next span: the processor's own prefetching stops at the end of a page, and the
+ * kernel would wait there for one stream or another all the time. */
+INLINE void prefetch_share(const uint8_t *p, size_t bytes, int g)
+{
+    size_t share = (bytes + 64 * PL_SPAN_GROUPS - 1) / (64 * PL_SPAN_GROUPS) * 64;
+    for (size_t i = 0; i < share; i += 64)
+        _mm_prefetch(p + (size_t)g * share + i, _MM_HINT_T0);
+}
 
 /* sum[p][r] += chunks [begin, end) of group g times the rows' bytes x, which start `plane` bytes into the group. */
 INLINE void add_chunks(int n_panels, int n_rows, const pl_span_codes *w, int g, int begin, int end, const int8_t *x,
@@ -327,6 +333,8 @@ INLINE void tile(pl_panel_kind kind, int n_panels, int n_rows, const pl_span_cod
         for (int p = 0; p < n_panels; p++)
             acc[p][r] = _mm512_loadu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS);
     for (int g = 0; g < groups; g++) {
+        for (int p = 0; p < n_panels; p++)
+            prefetch_share(w[p].after, rows->ahead, g);
         add_part(kind, n_panels, n_rows, w, g, 0, rows, acc);
         if (pl_has_halves(kind))
             add_part(kind, n_panels, n_rows, w, g, 1, rows, acc);
@@ -405,17 +413,9 @@ INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales com
     return acc;
 }
 
-/* A group's share of the next span: the processor's own prefetching stops at the end of a page, and the kernel would
- * wait there for one stream or another all the time. */
-INLINE void prefetch_share(pl_dtype type, const uint8_t *span, int g)
-{
-    int bytes = (int)pl_span_bytes(pl_panel_describe(type)), lines = (bytes / 64 + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS;
-    for (int i = 0; i < lines; i++)
-        _mm_prefetch((const char *)span + bytes + 64 * (lines * g + i), _MM_HINT_T0);
-}
-
 INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, const pl_tile_rows *rows, float *out)
 {
+    const size_t bytes = pl_span_bytes(pl_panel_describe(type));
     __m512 acc[4];
     scales common[4];
 #pragma GCC unroll 4
@@ -426,7 +426,7 @@ INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, c
     for (int g = 0; g < groups; g++) {
 #pragma GCC unroll 4
         for (int p = 0; p < 4; p++) {
-            prefetch_share(type, span[p], g);
+            prefetch_share(span[p] + bytes, bytes, g);
             acc[p] = direct_group(type, span[p], g, common[p], rows, acc[p]);
         }
     }
