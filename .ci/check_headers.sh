@@ -12,7 +12,7 @@ for header in $(find host quant tools bench tests -name '*.h' | sort); do
         failed=1
     fi
     printf '#include "%s"\nextern int pl_nothing;\n' "$header" |
-        ${CC:-gcc} -std=gnu11 -Wall -Wextra -Wno-psabi -Werror -I. $(pkg-config --cflags jansson) -fsyntax-only -x c - || failed=1
+        ${CC:-gcc} -std=gnu11 -Wall -Wextra -Wno-psabi -Werror -DPL_ISA=base -I. $(pkg-config --cflags jansson) -fsyntax-only -x c - || failed=1
 done
 printf '#include "host/include/pleiad.h"\n' |
     ${CXX:-g++} -std=c++11 -Wall -Wextra -Wpedantic -Werror -I. -fsyntax-only -x c++ - || failed=1

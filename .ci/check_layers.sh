@@ -22,6 +22,8 @@ host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/t
 tools/:                 host/include/pleiad.h host/base/ tools/
 tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
 tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
+tools/cmd_bench:        host/include/pleiad.h host/base/ tools/ host/measure/ host/ops/
+tools/bench_:           host/include/pleiad.h host/base/ tools/ host/measure/ host/ops/
 tools/cmd_eval:         host/include/pleiad.h host/base/ tools/ host/measure/
 tools/eval_:            host/include/pleiad.h host/base/ tools/ host/measure/
 tools/measured_text:    host/include/pleiad.h host/base/ tools/ host/measure/

@@ -5,19 +5,19 @@
  *     bench_card steps MODEL PATH PLE [ROWS[,...]]    decode steps of ROWS sequences, drawing included
  *     bench_card memory MODEL PATH PLE                the card's memory in use by one session of 4096 tokens
  *
- * Prints CSV. GB/s of an op counts the bytes that it must move (bench/count_ops.h), share is that rate over the rate at
+ * Prints CSV. GB/s of an op counts the bytes that it must move (host/measure/count_ops.h), share is that rate over the rate at
  * which the card copies within its own memory, reading and writing counted. An op is queued 16 times behind each other
  * and replayed as one graph, so its time holds what lies between two kernels; weights, K/V and the rows of tables are
  * other ones each time, so that they come from memory; activations are not, since in a step the op before has just
  * written them. The median of five after three to warm up. */
 #include "bench/card_cases.h"
 #include "bench/card_steps.h"
-#include "bench/count_ops.h"
 #include "bench/median.h"
 #include "cuda/queue.h"
 #include "host/base/cpu.h"
 #include "host/base/rng.h"
 #include "host/engine/card_draw.h"
+#include "host/measure/count_ops.h"
 #include "quant/encode.h"
 
 #include <math.h>

@@ -4,12 +4,14 @@
  *
  * Sizes are those of Gemma 3n E4B. Prints CSV: the median time, the bytes that the op's contract says it moves,
  * their rate and its share of what the same threads read from memory (above 1: a cache served it); for attention
- * the arithmetic too, two operations for each multiplication with addition. OP and ISA are parts of names. */
+ * the arithmetic too, two operations for each multiplication with addition, for K/V of each type. OP and ISA are parts of
+ * names. */
 #include "bench/median.h"
 #include "host/base/bandwidth.h"
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
 #include "host/base/rng.h"
+#include "host/cpu/kv_rows.h"
 #include "host/ops/backend.h"
 
 #include <stdio.h>
@@ -35,12 +37,14 @@ typedef struct bench {
     double read_bytes_per_s;
     float
         *data[8]; /* each MAX_ROWS * FFN values; 0 is filled from 6 for each run, in-place ops would drive it to zero */
-    float *k, *v; /* CONTEXT tokens */
+    float *k, *v; /* CONTEXT tokens, for which there is room in f32 */
+    pl_cache_type cache;
     int32_t *table;
     int32_t slot[MAX_ROWS], position[MAX_ROWS], sequence[MAX_ROWS], width[MAX_ROWS], layers[MAX_ROWS];
     pl_rows rows;
     int context, window, run;
     float z; /* ffn_act's */
+    pl_act act;
 } bench;
 
 typedef void (*bench_fn)(bench *b);
@@ -86,7 +90,57 @@ static pl_altup altup(const bench *b)
 
 static pl_kv_layer kv(const bench *b)
 {
-    return (pl_kv_layer){b->k, b->v, heads.kv_heads * PL_KV_PAGE * heads.dim, b->table, b->context / PL_KV_PAGE};
+    return (pl_kv_layer){.k = b->k,
+                         .v = b->v,
+                         .page_stride = heads.kv_heads *
+                                        (int64_t)(pl_kv_head_bytes(b->cache, heads.dim) / sizeof *b->k),
+                         .table = b->table,
+                         .table_ld = b->context / PL_KV_PAGE,
+                         .type = b->cache};
+}
+
+/* The integers of rows of `cols` values. */
+static pl_act *integers(bench *b, const float *x, int64_t cols)
+{
+    b->act.f32 = x;
+    b->act.ld = b->act.cols = cols;
+    b->act.blocks = cols / PL_ACT_BLOCK;
+    b->act.integers_only = true;
+    return &b->act;
+}
+
+static void run_quantize(bench *b)
+{
+    b->backend->ops->quantize(b->backend->stream, integers(b, b->data[0], FFN), b->rows.n);
+}
+
+static void run_fused_predict(bench *b)
+{
+    pl_altup a = altup(b);
+    b->backend->fused->predict(b->backend->stream, streams(b->data[0]), b->data[1], integers(b, b->data[1], HIDDEN),
+                               streams(b->data[2]), b->data[3], b->data[7], &b->rows, &a, b->data[7], EPS);
+}
+
+static void run_fused_correct(bench *b)
+{
+    pl_altup a = altup(b);
+    b->backend->fused->altup_correct(b->backend->stream, streams(b->data[2]), b->data[1], b->data[3],
+                                     integers(b, b->data[3], HIDDEN), b->data[4], streams(b->data[0]), &b->rows, &a,
+                                     b->data[7], EPS);
+}
+
+static void run_fused_residual(bench *b)
+{
+    const float *w = b->data[7];
+    b->backend->fused->attn_residual(b->backend->stream, b->data[0], b->data[1], integers(b, b->data[1], HIDDEN),
+                                     b->data[2], b->data[3], b->data[4], b->data[5], w, w + HIDDEN, w + 2 * HIDDEN,
+                                     b->rows.n, HIDDEN, EPS);
+}
+
+static void run_fused_ffn_act(bench *b)
+{
+    b->backend->fused->ffn_act(b->backend->stream, integers(b, b->data[0], FFN), b->data[0], b->data[1], FFN, b->rows.n,
+                               b->width, b->z);
 }
 
 static void run_match_rms(bench *b)
@@ -183,9 +237,16 @@ static void fill_kv(bench *b)
 {
     pl_rng rng;
     pl_rng_seed(&rng, 2);
-    for (int64_t i = 0; i < (int64_t)CONTEXT * heads.kv_heads * heads.dim; i++) {
-        b->k[i] = (float)(0.2 * pl_rng_uniform(&rng) - 0.1);
-        b->v[i] = (float)(2 * pl_rng_uniform(&rng) - 1);
+    size_t head_bytes = pl_kv_head_bytes(b->cache, heads.dim);
+    for (int64_t i = 0; i < (int64_t)CONTEXT * heads.kv_heads; i++) {
+        size_t at = (size_t)(i / PL_KV_PAGE) * head_bytes;
+        float k[256], v[256];
+        for (int d = 0; d < heads.dim; d++) {
+            k[d] = (float)(0.2 * pl_rng_uniform(&rng) - 0.1);
+            v[d] = (float)(2 * pl_rng_uniform(&rng) - 1);
+        }
+        pl_kv_put_base(b->cache, (char *)b->k + at, (int)(i % PL_KV_PAGE), k, heads.dim);
+        pl_kv_put_base(b->cache, (char *)b->v + at, (int)(i % PL_KV_PAGE), v, heads.dim);
     }
     for (int i = 0; i < CONTEXT / PL_KV_PAGE; i++)
         b->table[i] = i;
@@ -220,9 +281,11 @@ static void bench_attention(bench *b, int rows, int context, int window)
     set_rows(b, rows, context);
     b->window = window;
     double keys = window && window + rows < context ? window + rows - 1 : context;
-    double bytes = 8.0 * heads.kv_heads * heads.dim * keys + 8.0 * rows * heads.heads * heads.dim;
-    report(b, window ? "attention-window" : "attention", run_attention, bytes,
-           4.0 * heads.heads * heads.dim * keys_seen(b));
+    double key_bytes = (double)pl_kv_head_bytes(b->cache, heads.dim) / PL_KV_PAGE;
+    double bytes = 2 * key_bytes * heads.kv_heads * keys + 8.0 * rows * heads.heads * heads.dim;
+    char op[48];
+    snprintf(op, sizeof op, "attention%s-%s", window ? "-window" : "", pl_cache_type_name(b->cache));
+    report(b, op, run_attention, bytes, 4.0 * heads.heads * heads.dim * keys_seen(b));
 }
 
 typedef struct bench_case {
@@ -234,12 +297,18 @@ typedef struct bench_case {
 } bench_case;
 
 static const bench_case cases[] = {
+    {"quantize", run_quantize, 6.4 * FFN, MAX_ROWS, 0},
     {"match_rms", run_match_rms, 12.0 * HIDDEN, MAX_ROWS, 0},
     {"altup_predict", run_altup_predict, 36.0 * HIDDEN, MAX_ROWS, 0},
     {"altup_correct", run_altup_correct, 48.0 * HIDDEN, MAX_ROWS, 0},
     {"attn_residual", run_attn_residual, 32.0 * HIDDEN, MAX_ROWS, 0},
     {"ffn_act-dense", run_ffn_act, 12.0 * FFN, MAX_ROWS, -__builtin_inff()},
     {"ffn_act-sparse", run_ffn_act, 12.0 * FFN, MAX_ROWS, 0.5f}, /* of uniform values a third passes */
+    {"fused-predict", run_fused_predict, 58.4 * HIDDEN, MAX_ROWS, 0},
+    {"fused-correct", run_fused_correct, 50.4 * HIDDEN, MAX_ROWS, 0},
+    {"fused-residual", run_fused_residual, 22.4 * HIDDEN, MAX_ROWS, 0},
+    {"fused-ffn_act-dense", run_fused_ffn_act, 10.4 * FFN, MAX_ROWS, -__builtin_inff()},
+    {"fused-ffn_act-sparse", run_fused_ffn_act, 10.4 * FFN, MAX_ROWS, 1.6448f}, /* a fortieth passes */
     {"ple_combine", run_ple_combine, 12.0 * LAYERS *PLE, MAX_ROWS, 0},
     {"ple_gate", run_ple_gate, 12.0 * PLE, MAX_ROWS, 0},
     {"ple_add", run_ple_add, 32.0 * HIDDEN, MAX_ROWS, 0},
@@ -264,12 +333,15 @@ static void bench_isa(bench *b, const char *only)
     if (!strstr("attention-window", only))
         return;
     fill(b);
-    fill_kv(b);
-    for (int rows = 1; rows <= MAX_ROWS; rows += MAX_ROWS - 1) {
-        for (int context = 512; context <= CONTEXT; context *= 8)
-            bench_attention(b, rows, context, 0);
-        bench_attention(b, rows, 4096, 512);
+    for (b->cache = PL_CACHE_F32; b->cache <= PL_CACHE_Q8_0; b->cache++) {
+        fill_kv(b);
+        for (int rows = 1; rows <= MAX_ROWS; rows += MAX_ROWS - 1) {
+            for (int context = 512; context <= CONTEXT; context *= 8)
+                bench_attention(b, rows, context, 0);
+            bench_attention(b, rows, 4096, 512);
+        }
     }
+    b->cache = PL_CACHE_F32;
 }
 
 static int take(bench *b)
@@ -281,7 +353,11 @@ static int take(bench *b)
     b->k = malloc(kv_bytes);
     b->v = malloc(kv_bytes);
     b->table = malloc(CONTEXT / PL_KV_PAGE * sizeof *b->table);
-    return b->k && b->v && b->table;
+    size_t blocks = (size_t)MAX_ROWS * FFN / PL_ACT_BLOCK;
+    b->act.hi_lo = malloc(2 * PL_ACT_BLOCK * blocks);
+    b->act.scale = malloc(blocks * sizeof *b->act.scale);
+    b->act.sum = malloc(2 * blocks * sizeof *b->act.sum);
+    return b->k && b->v && b->table && b->act.hi_lo && b->act.scale && b->act.sum;
 }
 
 static void give(bench *b)
@@ -291,6 +367,9 @@ static void give(bench *b)
     free(b->k);
     free(b->v);
     free(b->table);
+    free(b->act.hi_lo);
+    free(b->act.scale);
+    free(b->act.sum);
 }
 
 int main(int argc, char **argv)

@@ -9,8 +9,8 @@
  * counts (count_ops.h). An op takes the longest of: its bytes at the card's bandwidth, its products at the card's rate;
  * and, for each launch, what lies between two kernels of a graph. Rows of the per-layer table cross the bus beside all
  * that. Cards are as their makers' data sheets have them; the time between kernels is an assumption. */
-#include "bench/count_ops.h"
 #include "host/engine/step.h"
+#include "host/measure/count_ops.h"
 
 #include <getopt.h>
 #include <stdio.h>

@@ -208,6 +208,7 @@ static void fused_ple(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows
 }
 
 const pl_fused pl_cuda_fused = {
+    .most_rows = PL_FUSED_ROWS,
     .predict = fused_predict,
     .attend = fused_attend,
     .attn_out = fused_attn_out,

@@ -87,6 +87,7 @@ pl_status pl_answer_make(const pl_options *options, uint64_t seed, bool stream, 
     params.n_logprobs = options->n_logprobs ? options->n_logprobs : -1;
     params.ignore_eos = options->ignore_eos;
     params.grammar = opened->grammar;
+    params.draft = (pl_drafting){.most = options->draft, .path = options->draft_path};
     params.on_token = on_token;
     params.user = &t;
 
@@ -141,20 +142,38 @@ static const char *finish_name(pl_finish finish)
     return "cancel";
 }
 
+/* ", 12 of 20 drafts accepted (ngram)"; empty where there were none. */
+static void describe_drafts(const pl_draft_counts *counts, char *out, size_t room)
+{
+    uint64_t drafted = 0, accepted = 0;
+    char each[64] = "";
+    for (int i = 0; i < PL_DRAFT_SOURCES; i++) {
+        size_t used = strlen(each);
+        drafted += counts->drafted[i];
+        accepted += counts->accepted[i];
+        if (counts->drafted[i] > 0)
+            snprintf(each + used, sizeof each - used, "%s%s", used ? ", " : "", pl_draft_source_name(i));
+    }
+    if (drafted > 0)
+        snprintf(out, room, ", %llu of %llu drafts accepted (%s)", (unsigned long long)accepted,
+                 (unsigned long long)drafted, each);
+}
+
 void pl_answer_report(const pl_options *options, const pl_answer *answer, const pl_session *session)
 {
     const pl_generated *made = &answer->made;
-    char reused[48] = "", rate[48] = "", end[32] = "";
+    char reused[48] = "", rate[48] = "", drafts[96] = "", end[32] = "";
     if (made->n_prompt_reused)
         snprintf(reused, sizeof reused, " (%zu kept)", made->n_prompt_reused);
     if (made->n_tokens > 1)
         snprintf(rate, sizeof rate, ", %.1f tokens/s", pl_answer_rate(made));
+    describe_drafts(&made->drafts, drafts, sizeof drafts);
     if (made->finish == PL_FINISH_LENGTH || made->finish == PL_FINISH_CANCEL)
         snprintf(end, sizeof end, ", %s", made->finish == PL_FINISH_LENGTH ? "cut at the limit" : "stopped");
     pl_console_note(options,
-                    "prompt %zu tokens%s, %.1f tokens/s; first token after %.2f s; answer %zu tokens%s%s; path %s",
-                    made->n_prompt, reused, pl_answer_prompt_rate(made), made->prompt_s, made->n_tokens, rate, end,
-                    pl_session_path(session));
+                    "prompt %zu tokens%s, %.1f tokens/s; first token after %.2f s; answer %zu tokens%s%s%s; path %s",
+                    made->n_prompt, reused, pl_answer_prompt_rate(made), made->prompt_s, made->n_tokens, rate, drafts,
+                    end, pl_session_path(session));
 }
 
 /* ---- JSON --------------------------------------------------------------------------------------- */
@@ -193,6 +212,18 @@ static pl_status write_logprobs(pl_json *json, const pl_answer *a, const pl_mode
     return PL_OK;
 }
 
+static void write_drafts(pl_json *json, const pl_draft_counts *counts)
+{
+    pl_json_key_object(json, "drafts");
+    for (int i = 0; i < PL_DRAFT_SOURCES; i++) {
+        pl_json_key_object(json, pl_draft_source_name(i));
+        pl_json_put_size(json, "proposed", counts->drafted[i]);
+        pl_json_put_size(json, "accepted", counts->accepted[i]);
+        pl_json_end_object(json);
+    }
+    pl_json_end_object(json);
+}
+
 static void write_timings(pl_json *json, const pl_generated *made)
 {
     pl_json_key_object(json, "timings");
@@ -220,6 +251,7 @@ static pl_status write_answer(pl_json *json, const pl_answer *answer, const pl_m
     pl_json_put_string(json, "path", pl_session_path(session));
     pl_json_put_int(json, "seed", (int64_t)seed);
     write_timings(json, &answer->made);
+    write_drafts(json, &answer->made.drafts);
     if (answer->n_top)
         PL_TRY(write_logprobs(json, answer, model, err));
     pl_json_end_object(json);

@@ -212,7 +212,7 @@ static void plan_card(quantizing *q)
     pl_memory_plan plan;
     const pl_config *config = pl_checkpoint_config(q->checkpoint);
     int context = q->options->n_context < config->context ? q->options->n_context : config->context;
-    pl_memory_plan_compute(q->checkpoint, context, STEP_ROWS, &plan);
+    pl_memory_plan_compute(q->checkpoint, context, STEP_ROWS, PL_CACHE_F32, &plan);
     q->report.context = context;
     q->report.card_kv = (int64_t)plan.kv;
     q->report.card_work = (int64_t)plan.work;

@@ -152,8 +152,11 @@ static pl_status start(server *s, pl_error *err)
     pl_service_params service = {.name = s->name,
                                  .max_tokens = options->max_tokens,
                                  .sampling = options->sampling,
+                                 .draft = {.most = options->draft, .path = options->draft_path},
                                  .web_page = !options->no_web};
     PL_TRY(choose_path(s, &service.path, err));
+    if (options->draft_path)
+        PL_TRY(pl_model_check_path(s->opened.model, options->draft_path, err));
     PL_TRY(pl_scheduler_create(s->opened.engine, &scheduling, &s->scheduler, err));
     PL_TRY(pl_service_create(s->opened.model, s->opened.engine, s->scheduler, &service, &s->service, err));
     pl_http_params params = http_params(s);

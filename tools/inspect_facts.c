@@ -208,7 +208,7 @@ static void plan_memory(pl_inspect_facts *f, const pl_options *options)
     int most = config->context < PL_DEFAULT_CONTEXT ? config->context : PL_DEFAULT_CONTEXT;
     f->context = options->n_context ? options->n_context : most;
     int rows = f->context < PL_DEFAULT_BATCH_ROWS ? f->context : PL_DEFAULT_BATCH_ROWS;
-    pl_memory_plan_compute(f->checkpoint, f->context, rows, &f->plan);
+    pl_memory_plan_compute(f->checkpoint, f->context, rows, (pl_cache_type)options->cache_type, &f->plan);
     pl_kv_size size = {.sequences = 1, .context = f->context, .batch_rows = rows};
     for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++)
         pl_card_memory_compute(config, &f->plan, ple, &size, &f->on_card[ple]);

@@ -22,6 +22,7 @@ pl_engine_params pl_opened_params(const pl_options *options)
         .backend = backend_of(options),
         .device = options->device,
         .ple = (pl_ple_placement)options->ple,
+        .cache = (pl_cache_type)options->cache_type,
         .sessions = options->command == PL_COMMAND_SENSITIVITY ? 3 : 1, /* it compares two of its own */
         .threads = options->n_threads,
         .context = options->n_context,

@@ -25,6 +25,7 @@ static pl_status map(int fd, const char *path, pl_mapfile *out, pl_error *err)
             return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "%s: cannot map %zu bytes: %s", path,
                            file.size, strerror(errno));
         file.data = data;
+        file.fd = fd;
     }
     *out = file;
     return PL_OK;
@@ -37,7 +38,8 @@ pl_status pl_mapfile_open(const char *path, pl_mapfile *out, pl_error *err)
     if (fd < 0)
         return pl_fail(err, PL_ERR_IO, "%s: cannot open: %s", path, strerror(errno));
     pl_status status = map(fd, path, out, err);
-    close(fd);
+    if (status != PL_OK || !out->data)
+        close(fd);
     return status;
 }
 
@@ -51,9 +53,28 @@ void pl_mapfile_close(pl_mapfile *file)
 {
     if (!file)
         return;
-    if (file->data)
+    if (file->data) {
         munmap(pages_at(file, 0), file->size);
+        close(file->fd);
+    }
     *file = (pl_mapfile){0};
+}
+
+pl_status pl_mapfile_read(const pl_mapfile *file, const char *what, size_t offset, void *out, size_t bytes,
+                          pl_error *err)
+{
+    for (size_t done = 0; done < bytes;) {
+        ssize_t n = pread(file->fd, (char *)out + done, bytes - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return pl_fail(err, PL_ERR_IO, "%s: cannot read: %s", what, strerror(errno));
+        if (n == 0)
+            return pl_fail(err, PL_ERR_IO, "%s: the file ends at byte %zu, it had %zu when it was opened", what,
+                           offset + done, file->size);
+        done += (size_t)n;
+    }
+    return PL_OK;
 }
 
 static size_t page_bytes(void)

@@ -211,6 +211,21 @@ static pl_status check_required(parser *p)
     return PL_OK;
 }
 
+/* --cache-type by llama.cpp's names. */
+static pl_status join_cache_types(parser *p)
+{
+    pl_options *o = &p->options;
+    int32_t k = o->cache_type_k, v = o->cache_type_v, given = k ? k : v;
+    if (!given)
+        return PL_OK;
+    const pl_option *both = find_long(o->command, "cache-type", 10);
+    if ((k && v && k != v) || (p->seen[both - pl_option_table] && given != 1 + o->cache_type))
+        return pl_fail(p->err, PL_ERR_ARGUMENT,
+                       "--cache-type, --cache-type-k and --cache-type-v differ, but keys and values have one type");
+    o->cache_type = given - 1;
+    return PL_OK;
+}
+
 /* Presets of the options that belong to the command, or of all the others. */
 static pl_status set_presets(parser *p, bool belong)
 {
@@ -282,6 +297,7 @@ static pl_status parse_command(parser *p, int argc, char *const *argv)
     }
     if (o->command == PL_COMMAND_DEBUG)
         return fail_subcommand(NULL, p->err);
+    PL_TRY(join_cache_types(p));
     return check_required(p);
 }
 
@@ -323,6 +339,8 @@ void pl_options_free(pl_options *options)
     free(options->stop.items);
     free(options->bench_prompts.items);
     free(options->bench_predicts.items);
+    free(options->bench_depths.items);
+    free(options->bench_parallel.items);
     free(options->bench_threads.items);
     free(options->paths.items);
     free(options->compare.items);

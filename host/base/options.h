@@ -84,6 +84,9 @@ typedef struct pl_options {
     int32_t backend;      /* pl_backend_kind */
     int32_t device;       /* card, counted from 0 */
     int32_t ple;          /* pl_ple_placement */
+    int32_t cache_type;   /* pl_cache_type */
+    int32_t cache_type_k; /* llama.cpp's: 1 + pl_cache_type; 0: not given */
+    int32_t cache_type_v;
     int32_t n_gpu_layers; /* llama.cpp's: 0 is the CPU, anything else leaves the choice */
     const char *trace;    /* Chrome trace to write */
     const char *path;     /* NULL: the model's own */
@@ -97,6 +100,8 @@ typedef struct pl_options {
     pl_bias_list bias;
     pl_text_list stop;
     int32_t n_logprobs;
+    int32_t draft;          /* pl_drafting.most */
+    const char *draft_path; /* NULL: none */
     bool ignore_eos;
     const char *grammar, *json_schema, *regex; /* what the answer may be, at most one of these five */
     const char *grammar_file, *json_schema_file;
@@ -111,7 +116,10 @@ typedef struct pl_options {
 
     pl_int_list bench_prompts;  /* tokens of prompt to measure */
     pl_int_list bench_predicts; /* tokens to generate to measure */
+    pl_int_list bench_depths;   /* tokens before what is measured */
+    pl_int_list bench_parallel; /* sequences that generate together */
     pl_int_list bench_threads;
+    bool bench_ops; /* one op after the other */
     int32_t repetitions;
     int32_t bench_output; /* pl_bench_output */
 

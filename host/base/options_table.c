@@ -79,11 +79,16 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .name = "bench",
             .summary = "Measure prompt and generation speed",
             .text = "Measures reading a prompt (pp) and generating (tg), each combination of the lists given, and "
-                    "prints tokens per second, mean and standard deviation over the repetitions, and the share of "
-                    "the measured memory bandwidth that was used.",
+                    "prints tokens per second, mean and standard deviation over the repetitions, and on the CPU "
+                    "what bounds them: of generating the bytes of weights and K/V a token and their share of the "
+                    "bandwidth that the same threads reach by only reading; of prompts the 8-bit operations and their "
+                    "share of what the threads reach with operands in registers.",
             .examples = {"The usual numbers", "pleiad bench -m model.gguf",
                          "Two paths and two thread counts, for a spreadsheet",
-                         "pleiad bench -m model.gguf --path e4b --path e2b -t 4,8 -o csv"},
+                         "pleiad bench -m model.gguf --path e4b --path e2b -t 4,8 -o csv",
+                         "How speed holds up in long contexts, and with four answers at once",
+                         "pleiad bench -m model.gguf -d 0,4096,16384 -np 1,4", "Where the time goes",
+                         "pleiad bench -m model.gguf -p 512 -n 32 --ops"},
         },
     [PL_COMMAND_EVAL] =
         {
@@ -231,6 +236,12 @@ const pl_option pl_option_table[] = {
     {.name = "n-gen", .letter = 'n', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INTS,
      .offset = FIELD(bench_predicts), .commands = BENCH, .arg = "N[,N...]", .preset = "128", .max = MAX_TOKENS,
      .help = "lengths of answer to measure, in tokens; 0: none"},
+    {.name = "depth", .alias = "n-depth", .letter = 'd', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INTS,
+     .offset = FIELD(bench_depths), .commands = BENCH, .arg = "N[,N...]", .preset = "0", .max = MAX_TOKENS,
+     .help = "tokens that the context holds before, each with each length"},
+    {.name = "parallel", .word = "np", .group = PL_GROUP_INPUT, .kind = PL_OPTION_INTS,
+     .offset = FIELD(bench_parallel), .commands = BENCH, .arg = "N[,N...]", .preset = "1", .min = 1, .max = 256,
+     .help = "sequences that generate side by side; what counts is their tokens together"},
     {.name = "repetitions", .letter = 'r', .group = PL_GROUP_INPUT, .kind = PL_OPTION_INT,
      .offset = FIELD(repetitions), .commands = BENCH, .arg = "N", .preset = "5", .min = 1, .max = 100000,
      .help = "how often each measurement is repeated"},
@@ -266,6 +277,12 @@ const pl_option pl_option_table[] = {
     {.name = "logprobs", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT, .offset = FIELD(n_logprobs),
      .commands = RUN, .arg = "N", .preset = "0", .max = 1000,
      .help = "report the N most likely tokens at each position"},
+    {.name = "draft", .alias = "draft-max", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT, .offset = FIELD(draft),
+     .commands = ANSWER, .arg = "N", .preset = "-1", .min = -1, .max = 15,
+     .help = "verify N proposed tokens with each step, which changes the speed alone; -1: as many as pay, 0: off"},
+    {.name = "draft-path", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT, .offset = FIELD(draft_path),
+     .commands = ANSWER, .arg = "SPEC", .words = {"e2b"},
+     .help = "path of the model that proposes them where prompt and answer so far do not"},
 
     {.name = "seed", .letter = 's', .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT64, .offset = FIELD(seed),
      .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
@@ -431,8 +448,18 @@ const pl_option pl_option_table[] = {
      .help = "the card, as 'pleiad inspect --list-devices' numbers them"},
     {.name = "ple", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(ple), .commands = COMPUTE,
      .preset = "auto", .words = {"auto", "vram", "pinned", "host", "disk"},
-     .help = "with a card, where the per-layer table is kept: on it, in pinned or in pageable memory of the host, or in "
-             "the file; changes no result"},
+     .help = "where the per-layer table is kept: with a card on it, in pinned or in pageable memory of the host, or in "
+             "the file; on the CPU disk reads its rows from the file into bounded memory; changes no result"},
+    {.name = "cache-type", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(cache_type),
+     .commands = COMPUTE | INSPECT, .preset = "f32", .words = {"f32", "f16", "q8_0"},
+     .help = "how keys and values of earlier tokens are kept: exactly, in half of the memory, or in 8 bits with a scale for "
+             "every 32; on a card only f32"},
+    {.name = "cache-type-k", .word = "ctk", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE,
+     .offset = FIELD(cache_type_k), .commands = COMPUTE | INSPECT, .preset = "auto", .words = {"auto", "f32", "f16", "q8_0"},
+     .help = "for llama.cpp's command lines: the same as --cache-type, as keys and values have one type"},
+    {.name = "cache-type-v", .word = "ctv", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE,
+     .offset = FIELD(cache_type_v), .commands = COMPUTE | INSPECT, .preset = "auto", .words = {"auto", "f32", "f16", "q8_0"},
+     .help = "likewise"},
     {.name = "n-gpu-layers", .alias = "gpu-layers", .word = "ngl", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
      .offset = FIELD(n_gpu_layers), .commands = COMPUTE, .arg = "N", .preset = "-1", .min = -1, .max = INT32_MAX,
      .help = "for llama.cpp's command lines: 0 stands for --backend cpu; a model is on the card as a whole or not at all"},
@@ -459,6 +486,9 @@ const pl_option pl_option_table[] = {
     {.name = "output", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE,
      .offset = FIELD(bench_output), .commands = BENCH, .preset = "table", .words = {"table", "json", "csv", "md"},
      .help = "format of the results"},
+    {.name = "ops", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(bench_ops), .commands = BENCH,
+     .help = "instead, for each kind of op of a step, on the CPU: its time, what it reads and multiplies, and which "
+             "share of the machine's bandwidth and peak that is"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
      .commands = RUN | INSPECT | EVAL | QUANTIZE | SLICE, .help = "print JSON"},
     {.name = "trace", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(trace),

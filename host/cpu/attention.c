@@ -10,6 +10,7 @@
 #include "host/cpu/attention.h"
 #include "host/base/isa.h"
 #include "host/cpu/attention_fused.h"
+#include "host/cpu/kv_rows.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>
@@ -46,6 +47,8 @@ typedef struct block {
     const float *q[MAX_QUERIES];
     float *score[MAX_QUERIES]; /* of the segment at hand */
     float *part[MAX_QUERIES];
+    float *room;      /* for keys or values of other types than f32 */
+    int32_t fetch_to; /* keys before this position will be wanted by this thread */
 } block;
 
 static key_range visible(const attention_job *j, int64_t r)
@@ -65,10 +68,24 @@ static key_range segment_keys(int s)
     return (key_range){s * PL_ATTENTION_SEGMENT, (s + 1) * PL_ATTENTION_SEGMENT};
 }
 
-/* The block that begins at `row` and ends before `limit` or the next sequence; scores go to `score`. */
-static void block_begin(block *b, const attention_job *j, int64_t row, int64_t limit, int head, float *score)
+/* What a thread works in. */
+typedef struct thread_scratch {
+    float *score, *part, *room;
+} thread_scratch;
+
+static thread_scratch scratch_of(const attention_job *j, int thread)
 {
-    *b = (block){.job = j, .row = row, .head = head, .first_segment = INT32_MAX};
+    int64_t queries = (int64_t)j->block_rows * j->group;
+    thread_scratch s = {.score = j->scratch + thread * j->scratch_floats};
+    s.part = s.score + queries * PL_ATTENTION_SEGMENT;
+    s.room = s.part + queries * pl_attention_part_floats(j->heads);
+    return s;
+}
+
+/* The block that begins at `row` and ends before `limit` or the next sequence. */
+static void block_begin(block *b, const attention_job *j, int64_t row, int64_t limit, int head, thread_scratch scratch)
+{
+    *b = (block){.job = j, .row = row, .head = head, .first_segment = INT32_MAX, .room = scratch.room};
     for (; row < limit && j->rows->sequence[row] == j->rows->sequence[b->row]; row++) {
         key_range seen = visible(j, row);
         int first = seen.from / PL_ATTENTION_SEGMENT, end = (seen.to - 1) / PL_ATTENTION_SEGMENT + 1;
@@ -78,7 +95,7 @@ static void block_begin(block *b, const attention_job *j, int64_t row, int64_t l
     }
     for (int i = 0; i < b->n * j->group; i++) {
         b->q[i] = j->q + ((b->row + i / j->group) * j->heads.heads + head * j->group + i % j->group) * j->heads.dim;
-        b->score[i] = score + (int64_t)i * PL_ATTENTION_SEGMENT;
+        b->score[i] = scratch.score + (int64_t)i * PL_ATTENTION_SEGMENT;
     }
 }
 
@@ -95,36 +112,74 @@ static void row_parts(block *b, int i, float *part)
 /* What is done with keys of one page for rows [first, first + n) of the block; base: where the scores begin. */
 typedef void (*page_fn)(const block *b, int first, int n, key_range keys, int32_t base);
 
-/* Offset of position t in the cache. */
-static int64_t key_at(const block *b, int32_t t)
+/* The head's page with position t. from: k or v of the layer. */
+static const char *page_at(const block *b, const float *from, int32_t t)
 {
     const pl_kv_layer *kv = b->job->kv;
     int32_t page = kv->table[b->job->rows->sequence[b->row] * kv->table_ld + t / PL_KV_PAGE];
-    return page * kv->page_stride + ((int64_t)b->head * PL_KV_PAGE + t % PL_KV_PAGE) * b->job->heads.dim;
+    return (const char *)(from + page * kv->page_stride) +
+           (size_t)b->head * pl_kv_head_bytes(kv->type, b->job->heads.dim);
+}
+
+/* Asks for values before they are read a strip at a time: in small pieces they would come slowly. */
+static void fetch(const float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += 16)
+        __builtin_prefetch(v + i, 0, 2);
+}
+
+/* Keys or values [t, t + n) of `page` in f32; next: a page that will be wanted soon, or NULL. */
+static const float *rows_of(const block *b, const char *page, int32_t t, int n, const char *next)
+{
+    pl_cache_type type = b->job->kv->type;
+    int dim = b->job->heads.dim, first = t % PL_KV_PAGE;
+    if (type == PL_CACHE_F32)
+        return (const float *)(const void *)page + (int64_t)first * dim;
+    PL_ISA_NAME(pl_kv_get)(type, page, first, n, dim, b->room, next);
+    return b->room;
+}
+
+/* How many of the keys from t on the inner loops take at once. */
+static int keys_at_once(const block *b, key_range keys, int32_t t)
+{
+    int most = b->job->kv->type == PL_CACHE_F32 ? 2 * PL_ATTENTION_KEYS : PL_ATTENTION_KEYS;
+    return keys.to - t < most ? keys.to - t : most;
 }
 
 static void score_page(const block *b, int first, int n, key_range keys, int32_t base)
 {
-    int group = b->job->group;
+    int queries = n * b->job->group;
+    const float *const *q = b->q + first * b->job->group;
     float *score[MAX_QUERIES];
-    for (int i = 0; i < n * group; i++)
-        score[i] = b->score[first * group + i] + (keys.from - base);
-    PL_ISA_NAME(pl_attention_scores)
-    (b->q + first * group, n * group, b->job->kv->k + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim,
-     score);
+    const char *page = page_at(b, b->job->kv->k, keys.from), *next = page_at(b, b->job->kv->v, keys.from);
+    for (int32_t t = keys.from; t < keys.to;) {
+        int some = keys_at_once(b, keys, t);
+        const float *k = rows_of(b, page, t, some, next);
+        for (int i = 0; i < queries; i++)
+            score[i] = b->score[first * b->job->group + i] + (t - base);
+        PL_ISA_NAME(pl_attention_scores)(q, queries, k, some, b->job->heads.dim, score);
+        t += some;
+    }
 }
 
 static void value_page(const block *b, int first, int n, key_range keys, int32_t base)
 {
-    int group = b->job->group;
+    int queries = n * b->job->group;
+    float *const *part = b->part + first * b->job->group;
     const float *weight[MAX_QUERIES];
-    float *values[MAX_QUERIES];
-    for (int i = 0; i < n * group; i++) {
-        weight[i] = b->score[first * group + i] + (keys.from - base);
-        values[i] = b->part[first * group + i] + 2;
+    int32_t after = keys.from + PL_ATTENTION_SEGMENT;
+    const char *page = page_at(b, b->job->kv->v, keys.from);
+    const char *next = after < b->fetch_to ? page_at(b, b->job->kv->k, after) : NULL;
+    for (int32_t t = keys.from; t < keys.to;) {
+        int some = keys_at_once(b, keys, t);
+        const float *v = rows_of(b, page, t, some, next);
+        if (b->job->kv->type == PL_CACHE_F32)
+            fetch(v, (int64_t)some * b->job->heads.dim);
+        for (int i = 0; i < queries; i++)
+            weight[i] = b->score[first * b->job->group + i] + (t - base);
+        PL_ISA_NAME(pl_attention_values)(weight, queries, v, some, b->job->heads.dim, part);
+        t += some;
     }
-    PL_ISA_NAME(pl_attention_values)
-    (weight, n * group, b->job->kv->v + key_at(b, keys.from), keys.to - keys.from, b->job->heads.dim, values);
 }
 
 /* Each row's keys in ascending order: row by row those before `common`, all rows together, row by row the rest. */
@@ -181,8 +236,13 @@ static float soften(float *score, int n, float *top)
     return vec_sum(sum);
 }
 
-/* The parts of segment s for all queries of the block: {m, l, values}; those of rows that see nothing of it are
- * left alone. keys: what each row sees. */
+/* Where maximum and sum of a part are. */
+static float *part_ends(const attention_job *j, float *part)
+{
+    return part + pl_attention_dim_floats(j->heads);
+}
+
+/* The parts of segment s for all queries of the block; those of rows that see nothing of it are left alone. keys: what each row sees. */
 static void compute_parts(const block *b, int s, key_range *keys)
 {
     int group = b->job->group, dim = b->job->heads.dim;
@@ -198,8 +258,9 @@ static void compute_parts(const block *b, int s, key_range *keys)
         key_range k = keys[i / group];
         if (k.from >= k.to)
             continue;
-        b->part[i][1] = soften(b->score[i] + (k.from - segment.from), k.to - k.from, &b->part[i][0]);
-        memset(b->part[i] + 2, 0, (size_t)dim * sizeof(float));
+        float *ends = part_ends(b->job, b->part[i]);
+        ends[1] = soften(b->score[i] + (k.from - segment.from), k.to - k.from, &ends[0]);
+        memset(b->part[i], 0, (size_t)dim * sizeof(float));
     }
     walk_pages(b, segment, keys, common, value_page);
 }
@@ -217,14 +278,14 @@ static merged merge_begin(float *out, int dim)
     return (merged){-INFINITY, 0};
 }
 
-static void merge_part(merged *sum, float *out, const float *part, int dim)
+static void merge_part(merged *sum, float *out, const float *part, const float *ends, int dim)
 {
-    float m = part[0] > sum->m ? part[0] : sum->m;
-    pl_vec e = vec_exp((pl_vec){sum->m - m, part[0] - m});
+    float m = ends[0] > sum->m ? ends[0] : sum->m;
+    pl_vec e = vec_exp((pl_vec){sum->m - m, ends[0] - m});
     float old = e[0], fresh = e[1];
     for (int i = 0; i < dim; i++)
-        out[i] = out[i] * old + part[2 + i] * fresh;
-    sum->l = sum->l * old + part[1] * fresh;
+        out[i] = out[i] * old + part[i] * fresh;
+    sum->l = sum->l * old + ends[1] * fresh;
     sum->m = m;
 }
 
@@ -251,11 +312,13 @@ static void whole_block(block *b, float *part)
         row_parts(b, i, part + i * group * pl_attention_part_floats(b->job->heads));
     for (int i = 0; i < b->n * group; i++)
         sum[i] = merge_begin(output_of(b->job, b->row + i / group, b->head, i % group), dim);
+    b->fetch_to = b->seen[b->n - 1].to;
     for (int s = b->first_segment; s < b->end_segment; s++) {
         compute_parts(b, s, keys);
         for (int i = 0; i < b->n * group; i++)
             if (keys[i / group].from < keys[i / group].to)
-                merge_part(&sum[i], output_of(b->job, b->row + i / group, b->head, i % group), b->part[i], dim);
+                merge_part(&sum[i], output_of(b->job, b->row + i / group, b->head, i % group), b->part[i],
+                           part_ends(b->job, b->part[i]), dim);
     }
     for (int i = 0; i < b->n * group; i++)
         merge_end(&sum[i], output_of(b->job, b->row + i / group, b->head, i % group), dim);
@@ -270,14 +333,13 @@ static int64_t block_limit(const attention_job *j, int64_t row)
 static void whole_blocks(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const attention_job *j = ctx;
-    float *score = j->scratch + thread * j->scratch_floats;
-    float *part = score + (int64_t)j->block_rows * j->group * PL_ATTENTION_SEGMENT;
+    thread_scratch scratch = scratch_of(j, thread);
     block b = {.n = 0};
     for (int64_t task = begin; task < end; task++) {
         int64_t row = task % j->blocks * j->block_rows, limit = block_limit(j, row);
         for (; row < limit; row += b.n) {
-            block_begin(&b, j, row, limit, (int)(task / j->blocks), score);
-            whole_block(&b, part);
+            block_begin(&b, j, row, limit, (int)(task / j->blocks), scratch);
+            whole_block(&b, scratch.part);
         }
     }
 }
@@ -291,28 +353,30 @@ static float *partial_at(const attention_job *j, int64_t r, int head, int s)
            ((r * j->heads.kv_heads + head) * j->segments + s) * j->group * pl_attention_part_floats(j->heads);
 }
 
-static void split_segment(block *b, int s)
+/* more: the thread goes on with the segment behind it. */
+static void split_segment(block *b, int s, bool more)
 {
     key_range keys[PL_ATTENTION_BLOCK] = {{0, 0}};
     for (int i = 0; i < b->n; i++) {
         int first = b->seen[i].from / PL_ATTENTION_SEGMENT;
         row_parts(b, i, partial_at(b->job, b->row + i, b->head, s > first ? s - first : 0));
     }
+    b->fetch_to = more ? b->seen[b->n - 1].to : 0;
     compute_parts(b, s, keys);
 }
 
 static void split_segments(void *ctx, int64_t begin, int64_t end, int thread)
 {
     const attention_job *j = ctx;
-    float *score = j->scratch + thread * j->scratch_floats;
+    thread_scratch scratch = scratch_of(j, thread);
     block b = {.n = 0};
     for (int64_t task = begin; task < end; task++) {
         int s = (int)(task % j->segments), head = (int)(task / j->segments / j->blocks);
         int64_t row = task / j->segments % j->blocks * j->block_rows, limit = block_limit(j, row);
         for (; row < limit; row += b.n) {
-            block_begin(&b, j, row, limit, head, score);
+            block_begin(&b, j, row, limit, head, scratch);
             if (b.first_segment + s < b.end_segment)
-                split_segment(&b, b.first_segment + s);
+                split_segment(&b, b.first_segment + s, task + 1 < end && s + 1 < j->segments);
         }
     }
 }
@@ -329,8 +393,10 @@ static void split_merge(void *ctx, int64_t begin, int64_t end, int thread)
         merged sum = merge_begin(out, dim);
         key_range seen = visible(j, r);
         int n = (seen.to - 1) / PL_ATTENTION_SEGMENT - seen.from / PL_ATTENTION_SEGMENT + 1;
-        for (int s = 0; s < n; s++)
-            merge_part(&sum, out, partial_at(j, r, head, s) + h * pl_attention_part_floats(j->heads), dim);
+        for (int s = 0; s < n; s++) {
+            float *part = partial_at(j, r, head, s) + h * pl_attention_part_floats(j->heads);
+            merge_part(&sum, out, part, part_ends(j, part), dim);
+        }
         merge_end(&sum, out, dim);
     }
 }
@@ -342,7 +408,7 @@ static int most_segments(const attention_job *j)
     for (int64_t i = 0; i < j->blocks; i++) {
         int64_t row = i * j->block_rows, limit = block_limit(j, row);
         for (; row < limit; row += b.n) {
-            block_begin(&b, j, row, limit, 0, j->scratch);
+            block_begin(&b, j, row, limit, 0, scratch_of(j, 0));
             int n = b.end_segment - b.first_segment;
             most = n > most ? n : most;
         }
@@ -372,7 +438,8 @@ static void attention(pl_stream *s, float *out, const float *q, const pl_kv_laye
     job.blocks = (rows->n + job.block_rows - 1) / job.block_rows;
     job.segments = split ? most_segments(&job) : 1;
     if (job.segments > 1) {
-        pl_pool_for(s->pool, job.blocks * heads.kv_heads * job.segments, 1, split_segments, &job);
+        int64_t tasks = job.blocks * heads.kv_heads * job.segments;
+        pl_pool_for(s->pool, tasks, row_grain(s, tasks), split_segments, &job);
         pl_pool_for(s->pool, (int64_t)rows->n * heads.heads, 1, split_merge, &job);
     } else {
         pl_pool_for(s->pool, job.blocks * heads.kv_heads, 1, whole_blocks, &job);

@@ -42,6 +42,18 @@ static inline __attribute__((always_inline)) void store(float *p, piece v)
     memcpy(p, &v, sizeof v);
 }
 
+/* Not {0} + x, which is an addition: -0 has to become 0. */
+static inline __attribute__((always_inline)) piece fill(float x)
+{
+#if WIDTH == 16
+    return (piece)_mm512_set1_ps(x);
+#elif WIDTH == 8
+    return (piece)_mm256_set1_ps(x);
+#else
+    return (piece){x, x, x, x};
+#endif
+}
+
 /* a * b + c, in one rounding where there is an instruction for it. */
 static inline __attribute__((always_inline)) piece multiply_add(piece a, piece b, piece c)
 {
@@ -53,6 +65,13 @@ static inline __attribute__((always_inline)) piece multiply_add(piece a, piece b
     return a * b + c;
 #endif
 }
+
+/* ---- scores -------------------------------------------------------------------------------------------- */
+
+/* Sums of TILE_Q query heads by TILE_K keys. */
+typedef struct tile {
+    piece sum[TILE_Q][TILE_K][PIECES];
+} tile;
 
 /* The same tree as vec_sum(). */
 static inline __attribute__((always_inline)) float lanes_sum(const piece s[PIECES])
@@ -74,8 +93,8 @@ static inline __attribute__((always_inline)) float lanes_sum(const piece s[PIECE
 }
 
 /* One step of all sums of a tile, sixteen values of each row of q and of k. */
-static inline __attribute__((always_inline)) void tile_step(piece sum[TILE_Q][TILE_K][PIECES], const float *const *q,
-                                                            const float *const *k, int i, int tile_q, int tile_k)
+static inline __attribute__((always_inline)) void tile_step(tile *to, const float *const *q, const float *const *k,
+                                                            int i, int tile_q, int tile_k)
 {
     for (int p = 0; p < PIECES; p++) {
         piece key[TILE_K];
@@ -84,15 +103,14 @@ static inline __attribute__((always_inline)) void tile_step(piece sum[TILE_Q][TI
         for (int h = 0; h < tile_q; h++) {
             piece query = load(q[h] + i + p * WIDTH);
             for (int t = 0; t < tile_k; t++)
-                sum[h][t][p] = multiply_add(query, key[t], sum[h][t][p]);
+                to->sum[h][t][p] = multiply_add(query, key[t], to->sum[h][t][p]);
         }
     }
 }
 
 /* The last dim % 16 values, filled up with zeros. */
-static inline __attribute__((always_inline)) void tile_rest(piece sum[TILE_Q][TILE_K][PIECES], const float *const *q,
-                                                            const float *const *k, int i, int rest, int tile_q,
-                                                            int tile_k)
+static inline __attribute__((always_inline)) void tile_rest(tile *to, const float *const *q, const float *const *k,
+                                                            int i, int rest, int tile_q, int tile_k)
 {
     float room[TILE_Q + TILE_K][PL_LANES] = {{0}};
     const float *from_q[TILE_Q], *from_k[TILE_K];
@@ -100,30 +118,115 @@ static inline __attribute__((always_inline)) void tile_rest(piece sum[TILE_Q][TI
         from_q[h] = memcpy(room[h], q[h] + i, (size_t)rest * sizeof(float));
     for (int t = 0; t < tile_k; t++)
         from_k[t] = memcpy(room[TILE_Q + t], k[t] + i, (size_t)rest * sizeof(float));
-    tile_step(sum, from_q, from_k, 0, tile_q, tile_k);
+    tile_step(to, from_q, from_k, 0, tile_q, tile_k);
+}
+
+/* Of the first dim / 16 * 16 values. */
+static inline __attribute__((always_inline)) tile tile_of(const float *const *q, const float *const *key, int dim,
+                                                          int tile_q, int tile_k)
+{
+    tile to = {{{{{0}}}}};
+    for (int i = 0; i + PL_LANES <= dim; i += PL_LANES)
+        tile_step(&to, q, key, i, tile_q, tile_k);
+    return to;
 }
 
 static inline __attribute__((always_inline)) void score_tile(const float *const *q, const float *k, int dim,
                                                              float *const *score, int at, int tile_q, int tile_k)
 {
-    piece sum[TILE_Q][TILE_K][PIECES] = {{{{0}}}};
     const float *key[TILE_K];
     for (int t = 0; t < tile_k; t++)
         key[t] = k + (int64_t)t * dim;
-    int i = 0;
-    for (; i + PL_LANES <= dim; i += PL_LANES)
-        tile_step(sum, q, key, i, tile_q, tile_k);
-    if (i < dim)
-        tile_rest(sum, q, key, i, dim - i, tile_q, tile_k);
+    tile of = tile_of(q, key, dim, tile_q, tile_k);
+    if (dim % PL_LANES)
+        tile_rest(&of, q, key, dim / PL_LANES * PL_LANES, dim % PL_LANES, tile_q, tile_k);
     for (int h = 0; h < tile_q; h++)
         for (int t = 0; t < tile_k; t++)
-            score[h][at + t] = lanes_sum(sum[h][t]);
+            score[h][at + t] = lanes_sum(of.sum[h][t]);
 }
+
+#if WIDTH == 16
+
+/* The trees of lanes_sum() of a tile, side by side: element h of 128-bit lane t. */
+static inline __attribute__((always_inline)) __m512 tile_sums(const float *const *q, const float *k, int64_t stride,
+                                                              int dim)
+{
+    const float *key[TILE_K] = {k, k + stride, k + 2 * stride, k + 3 * stride};
+    const tile of = tile_of(q, key, dim, TILE_Q, TILE_K);
+    __m512 quarter[TILE_Q];
+    for (int h = 0; h < TILE_Q; h++) {
+        __m512 a = (__m512)of.sum[h][0][0], b = (__m512)of.sum[h][1][0];
+        __m512 c = (__m512)of.sum[h][2][0], d = (__m512)of.sum[h][3][0];
+        __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+        __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xee));
+        quarter[h] = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    }
+    __m512 low = _mm512_add_ps(_mm512_shuffle_ps(quarter[0], quarter[1], 0x44),
+                               _mm512_shuffle_ps(quarter[0], quarter[1], 0xee));
+    __m512 high = _mm512_add_ps(_mm512_shuffle_ps(quarter[2], quarter[3], 0x44),
+                                _mm512_shuffle_ps(quarter[2], quarter[3], 0xee));
+    return _mm512_add_ps(_mm512_shuffle_ps(low, high, 0x88), _mm512_shuffle_ps(low, high, 0xdd));
+}
+
+#define BLOCK_K 16
+
+/* Sixteen keys in four tiles. A tile takes every fourth, so that four parts of the memory are read at once and each
+ * head's sums come out side by side. */
+static inline __attribute__((always_inline)) void score_block(const float *const *q, const float *k, int dim,
+                                                              float *const *score, int at)
+{
+    __m512 of[4];
+    for (int i = 0; i < 4; i++)
+        of[i] = tile_sums(q, k + i * dim, 4 * dim, dim);
+    __m512 ab_low = _mm512_unpacklo_ps(of[0], of[1]), ab_high = _mm512_unpackhi_ps(of[0], of[1]);
+    __m512 cd_low = _mm512_unpacklo_ps(of[2], of[3]), cd_high = _mm512_unpackhi_ps(of[2], of[3]);
+    _mm512_storeu_ps(score[0] + at, _mm512_shuffle_ps(ab_low, cd_low, 0x44));
+    _mm512_storeu_ps(score[1] + at, _mm512_shuffle_ps(ab_low, cd_low, 0xee));
+    _mm512_storeu_ps(score[2] + at, _mm512_shuffle_ps(ab_high, cd_high, 0x44));
+    _mm512_storeu_ps(score[3] + at, _mm512_shuffle_ps(ab_high, cd_high, 0xee));
+}
+
+#elif WIDTH == 8
+
+#define BLOCK_K 2
+
+static inline __attribute__((always_inline)) void score_block(const float *const *q, const float *k, int dim,
+                                                              float *const *score, int at)
+{
+    const float *key[TILE_K] = {k, k + dim};
+    tile of = tile_of(q, key, dim, TILE_Q, TILE_K);
+    __m256 half[TILE_Q];
+    for (int h = 0; h < TILE_Q; h++) {
+        __m256 a = (__m256)(of.sum[h][0][0] + of.sum[h][0][1]), b = (__m256)(of.sum[h][1][0] + of.sum[h][1][1]);
+        half[h] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+    }
+    __m256 quarter = _mm256_add_ps(_mm256_shuffle_ps(half[0], half[1], 0x44),
+                                   _mm256_shuffle_ps(half[0], half[1], 0xee));
+    piece sums = (piece)_mm256_add_ps(_mm256_shuffle_ps(quarter, quarter, 0x88),
+                                      _mm256_shuffle_ps(quarter, quarter, 0xdd));
+    score[0][at] = sums[0];
+    score[0][at + 1] = sums[4];
+    score[1][at] = sums[1];
+    score[1][at + 1] = sums[5];
+}
+
+#endif
 
 void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
                                       float *const *score)
 {
     int t = 0;
+#if WIDTH >= 8
+    for (; dim % PL_LANES == 0 && t + BLOCK_K <= n_k; t += BLOCK_K) {
+        const float *key = k + (int64_t)t * dim;
+        int h = 0;
+        for (; h + TILE_Q <= n_q; h += TILE_Q)
+            score_block(q + h, key, dim, score + h, t);
+        for (; h < n_q; h++)
+            for (int i = 0; i < BLOCK_K; i += TILE_K)
+                score_tile(q + h, key + (int64_t)i * dim, dim, score + h, t + i, 1, TILE_K);
+    }
+#endif
     for (; t + TILE_K <= n_k; t += TILE_K) {
         int h = 0;
         for (; h + TILE_Q <= n_q; h += TILE_Q)
@@ -135,6 +238,8 @@ void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const floa
         for (int h = 0; h < n_q; h++)
             score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, 1, 1);
 }
+
+/* ---- values -------------------------------------------------------------------------------------------- */
 
 #define VALUE_Q 4
 
@@ -151,7 +256,7 @@ static inline __attribute__((always_inline)) void value_tile(const float *const 
         for (int s = 0; s < strip; s++) {
             piece part = load(value + s * WIDTH);
             for (int h = 0; h < tile_q; h++)
-                sum[h][s] = multiply_add((piece){0} + weight[h][t], part, sum[h][s]);
+                sum[h][s] = multiply_add(fill(weight[h][t]), part, sum[h][s]);
         }
     }
     for (int h = 0; h < tile_q; h++)
@@ -167,23 +272,15 @@ static void value_rest(const float *weight, const float *v, int n_v, int dim, fl
     memcpy(&sum, acc + at, bytes);
     for (int t = 0; t < n_v; t++) {
         memcpy(&part, v + (int64_t)t * dim + at, bytes);
-        sum = multiply_add((piece){0} + weight[t], part, sum);
+        sum = multiply_add(fill(weight[t]), part, sum);
     }
     memcpy(acc + at, &sum, bytes);
-}
-
-/* Asks for the whole page of values: a strip at a time it would come from memory in small pieces. */
-static void fetch(const float *v, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 16)
-        __builtin_prefetch(v + i, 0, 2);
 }
 
 void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const float *v, int n_v, int dim,
                                       float *const *acc)
 {
     int i = 0;
-    fetch(v, (int64_t)n_v * dim);
     for (; i + STRIP * WIDTH <= dim; i += STRIP * WIDTH) {
         int h = 0;
         for (; h + VALUE_Q <= n_q; h += VALUE_Q)

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/base/cpu.h"
 #include "host/cpu/attention.h"
+#include "host/cpu/head_screen.h"
 #include "host/cpu/pack.h"
 #include "host/cpu/ple_look.h"
 #include "host/cpu/stream.h"
@@ -15,6 +16,7 @@ typedef struct cpu_backend {
     pl_backend base;
     pl_stream stream;
     pl_ops ops;
+    pl_fused fused;
 } cpu_backend;
 
 static size_t cpu_weight_bytes(const pl_backend *b, const pl_tensor *t)
@@ -26,6 +28,33 @@ static size_t cpu_weight_bytes(const pl_backend *b, const pl_tensor *t)
 static pl_status cpu_weight_load(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
 {
     return pl_pack(b->pool, t, dst, out, err);
+}
+
+static void head_top_op(pl_stream *s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top,
+                        float cap)
+{
+    int64_t before = pl_head_screen_counted(s->screen).bytes;
+    pl_head_screen_top(s->screen, s, s->ops, x, logits, n, top, cap);
+    s->skipped_bytes += (int64_t)head->bytes - (pl_head_screen_counted(s->screen).bytes - before);
+}
+
+static pl_status cpu_take_head(pl_backend *b, const pl_weight *w, pl_error *err)
+{
+    cpu_backend *cpu = (cpu_backend *)b;
+    PL_TRY(pl_head_screen_create(w, pl_pool_threads(b->pool), &cpu->stream.screen, err));
+    cpu->ops.head_top = cpu->stream.screen ? head_top_op : NULL;
+    return PL_OK;
+}
+
+static pl_status cpu_weight_load_neurons(pl_backend *b, const pl_tensor *t, pl_weight_layout layout, void *dst,
+                                         pl_weight *out, pl_error *err)
+{
+    return pl_pack_neurons(b->pool, t, layout, dst, out, err);
+}
+
+static int64_t cpu_skipped_bytes(const pl_backend *b)
+{
+    return b->stream->skipped_bytes;
 }
 
 /* Pages are zero and cost nothing until touched; huge ones where the system offers them, since a decode
@@ -96,7 +125,9 @@ static void cpu_fork_or_join(pl_backend *b)
 static void cpu_destroy(pl_backend *b)
 {
     cpu_backend *cpu = (cpu_backend *)b;
+    pl_head_screen_free(cpu->stream.screen);
     free(cpu->stream.partial);
+    free(cpu->stream.routed);
     free(cpu->stream.thread_scratch);
     pl_pool_free(cpu->stream.pool);
     free(cpu);
@@ -109,10 +140,18 @@ static void cpu_destroy(pl_backend *b)
         pl_attention_ops_##isa(ops);                                                                                   \
         pl_embed_ops_##isa(ops);                                                                                       \
         pl_ffn_ops_##isa(ops);                                                                                         \
+        pl_ffn_sparse_ops_##isa(ops);                                                                                  \
         pl_output_ops_##isa(ops);                                                                                      \
         pl_ple_ops_##isa(ops);                                                                                         \
         pl_qkv_ops_##isa(ops);                                                                                         \
         pl_residual_ops_##isa(ops);                                                                                    \
+    }                                                                                                                  \
+    static void fill_fused_##isa(pl_fused *fused)                                                                      \
+    {                                                                                                                  \
+        pl_altup_fused_##isa(fused);                                                                                   \
+        pl_ffn_fused_##isa(fused);                                                                                     \
+        pl_ple_fused_##isa(fused);                                                                                     \
+        pl_residual_fused_##isa(fused);                                                                                \
     }
 
 FILL_OPS(base)
@@ -134,17 +173,18 @@ static void matmul_op(pl_stream *s, const pl_matmul *jobs, int n_jobs)
 typedef struct isa_level {
     const char *name;
     void (*fill)(pl_ops *ops);
+    void (*fill_fused)(pl_fused *fused);
 } isa_level;
 
 static isa_level choose_isa(unsigned features)
 {
-    isa_level chosen = {"cpu", fill_ops_base};
+    isa_level chosen = {"cpu", fill_ops_base, fill_fused_base};
     (void)features;
 #if defined(__x86_64__)
     if (features & PL_CPU_AVX2)
-        chosen = (isa_level){"cpu avx2", fill_ops_avx2};
+        chosen = (isa_level){"cpu avx2", fill_ops_avx2, fill_fused_avx2};
     if (features & PL_CPU_AVX512_VNNI)
-        chosen = (isa_level){"cpu avx512", fill_ops_avx512};
+        chosen = (isa_level){"cpu avx512", fill_ops_avx512, fill_fused_avx512};
 #endif
     return chosen;
 }
@@ -153,10 +193,13 @@ static pl_status take_scratch(pl_stream *s, const pl_backend_shape *shape, int t
 {
     s->scratch_floats = (pl_attention_thread_floats(shape->heads) + 15) / 16 * 16;
     s->partial_floats = pl_attention_partial_floats(shape->heads, shape->max_context);
-    s->thread_scratch = calloc((size_t)threads * (size_t)s->scratch_floats, sizeof(float));
-    s->partial = calloc((size_t)s->partial_floats, sizeof(float));
+    s->thread_scratch = aligned_alloc(64, (size_t)threads * (size_t)s->scratch_floats * sizeof(float));
+    s->partial = aligned_alloc(64, (size_t)s->partial_floats * sizeof(float));
     if (!s->thread_scratch || !s->partial)
         return pl_fail_memory(err, (size_t)s->partial_floats * sizeof(float), "attention");
+    s->routed = calloc((size_t)shape->max_rows * PL_STREAMS, sizeof(float));
+    if (!s->routed)
+        return pl_fail_memory(err, (size_t)shape->max_rows * PL_STREAMS * sizeof(float), "AltUp");
     return PL_OK;
 }
 
@@ -172,17 +215,24 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
     unsigned features = pl_cpu_features(allowed);
     isa_level isa = choose_isa(features);
     isa.fill(&cpu->ops);
+    isa.fill_fused(&cpu->fused);
+    cpu->fused.most_rows = shape->max_rows;
     cpu->ops.quantize = quantize_op;
     cpu->ops.matmul = matmul_op;
     cpu->ops.ple_look = pl_cpu_ple_look;
     cpu->stream.kernels = pl_matmul_select(features);
+    cpu->stream.ops = &cpu->ops;
     cpu->base = (pl_backend){
         .name = isa.name,
         .ops = &cpu->ops,
+        .fused = &cpu->fused,
         .stream = &cpu->stream,
         .side = &cpu->stream,
         .weight_bytes = cpu_weight_bytes,
         .weight_load = cpu_weight_load,
+        .weight_load_neurons = cpu_weight_load_neurons,
+        .skipped_bytes = cpu_skipped_bytes,
+        .take_head = cpu_take_head,
         .memory_take = cpu_memory_take,
         .memory_give = cpu_memory_give,
         .shared_take = cpu_memory_take,

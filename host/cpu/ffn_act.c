@@ -1,8 +1,9 @@
 /* The FFN's activation: Gaussian top-k in the sparse layers, then gelu(gate) * up. */
 #include "host/base/isa.h"
-#include "host/cpu/stream.h"
+#include "host/cpu/act_rows.h"
+#include "host/cpu/ffn_sparse.h"
 
-#define COLUMNS 2048 /* of one piece of work; a multiple of PL_LANES */
+#define COLUMNS 2048 /* of one piece of work; a multiple of PL_ACT_SPAN */
 
 typedef struct act_job {
     float *gate;
@@ -10,10 +11,11 @@ typedef struct act_job {
     int64_t ld, pieces; /* pieces of COLUMNS a row */
     const int32_t *width;
     float z;
+    const pl_act *act; /* NULL, or the gates as integers too */
 } act_job;
 
 /* mean + z * std over n values, std biased; two passes, so that a large mean does not eat the variance. */
-static float cutoff(const float *x, int64_t n, float z)
+float PL_ISA_NAME(pl_ffn_cutoff)(const float *x, int64_t n, float z)
 {
     pl_vec sum = {0};
     int64_t i = 0;
@@ -33,27 +35,58 @@ static float cutoff(const float *x, int64_t n, float z)
     return mean + z * __builtin_sqrtf((vec_sum(square) + rest) / (float)n);
 }
 
-static pl_vec sparse_lanes(pl_vec gate, pl_vec up, float cut)
+/* Few gates pass the cut: their places. live: room for n. No branches: nobody foresees which ones. */
+static int find_live(int32_t *live, const float *gate, int64_t n, float cut)
 {
-    pl_vec g = gate - cut;
-    return vec_gelu(vec_select(g <= 0.0f, vec_set(0), g)) * up;
+    int found = 0;
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    for (; i + 16 <= n; i += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
+        __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(gate + i), _mm512_set1_ps(cut), _CMP_NLE_UQ);
+        _mm512_mask_compressstoreu_epi32(live + found, mask, at);
+        found += __builtin_popcount(mask);
+    }
+#endif
+    for (; i < n; i++) {
+        live[found] = (int32_t)i;
+        found += !(gate[i] <= cut);
+    }
+    return found;
 }
 
-/* Lanes at or below the cutoff give gelu(0) = 0 exactly; most vectors are all such. */
-static void act_sparse(float *gate, const float *up, int64_t n, float cut)
+/* out = gelu(max(0, gate - cut)) * up for up to PL_ACT_SPAN columns; gelu(0) is 0. */
+static void sparse_columns(float *out, const float *gate, const float *up, int64_t n, float cut)
 {
-    int64_t i = 0;
-    for (; i + PL_LANES <= n; i += PL_LANES) {
-        pl_vec g = vec_load(gate + i);
-        pl_veci dead = g <= cut;
-        bool all_dead = true;
-        for (int lane = 0; lane < PL_LANES; lane++)
-            all_dead &= dead[lane] != 0;
-        vec_store(gate + i, all_dead ? vec_set(0) : sparse_lanes(g, vec_load(up + i), cut));
+    int32_t live[PL_ACT_SPAN];
+    float value[PL_ACT_SPAN], factor[PL_ACT_SPAN];
+    int found = find_live(live, gate, n, cut);
+    for (int i = 0; i < found; i++) {
+        value[i] = gate[live[i]] - cut;
+        factor[i] = up[live[i]];
     }
-    if (i < n)
-        vec_store_part(gate + i, sparse_lanes(vec_load_part(gate + i, n - i), vec_load_part(up + i, n - i), cut),
-                       n - i);
+    row_gelu_times(value, value, factor, found);
+    memset(out, 0, (size_t)n * sizeof *out);
+    for (int i = 0; i < found; i++)
+        out[live[i]] = value[i];
+}
+
+/* Columns [begin, end) of row r, from a multiple of PL_ACT_SPAN on; cut NULL: none. */
+static void act_columns(const act_job *j, int64_t r, int64_t begin, int64_t end, const float *cut)
+{
+    const float *up = j->up + r * j->ld;
+    float *gate = j->gate + r * j->ld, span[PL_ACT_SPAN];
+    bool stays = !j->act || !j->act->integers_only;
+    for (int64_t at = begin; at < end; at += PL_ACT_SPAN) {
+        int64_t n = end - at < PL_ACT_SPAN ? end - at : PL_ACT_SPAN;
+        float *out = stays ? gate + at : span;
+        if (cut)
+            sparse_columns(out, gate + at, up + at, n, *cut);
+        else
+            row_gelu_times(out, gate + at, up + at, n);
+        if (j->act)
+            span_quantize(j->act, r, at, out, n);
+    }
 }
 
 static void dense_pieces(void *ctx, int64_t begin, int64_t end, int thread)
@@ -61,10 +94,8 @@ static void dense_pieces(void *ctx, int64_t begin, int64_t end, int thread)
     (void)thread;
     const act_job *j = ctx;
     for (int64_t piece = begin; piece < end; piece++) {
-        int64_t r = piece / j->pieces, from = piece % j->pieces * COLUMNS;
-        int64_t n = j->width[r] - from;
-        if (n > 0)
-            row_gelu_times(j->gate + r * j->ld + from, j->up + r * j->ld + from, n < COLUMNS ? n : COLUMNS);
+        int64_t r = piece / j->pieces, from = piece % j->pieces * COLUMNS, to = from + COLUMNS;
+        act_columns(j, r, from, to < j->width[r] ? to : j->width[r], NULL);
     }
 }
 
@@ -73,21 +104,40 @@ static void sparse_rows(void *ctx, int64_t begin, int64_t end, int thread)
     (void)thread;
     const act_job *j = ctx;
     for (int64_t r = begin; r < end; r++) {
-        float *gate = j->gate + r * j->ld;
-        act_sparse(gate, j->up + r * j->ld, j->width[r], cutoff(gate, j->width[r], j->z));
+        float cut = PL_ISA_NAME(pl_ffn_cutoff)(j->gate + r * j->ld, j->width[r], j->z);
+        act_columns(j, r, 0, j->width[r], &cut);
     }
+}
+
+static void run_job(pl_stream *s, const act_job *job, int n)
+{
+    act_job j = *job;
+    if (j.z == -__builtin_inff())
+        pl_pool_for(s->pool, n * j.pieces, 1, dense_pieces, &j);
+    else
+        pl_pool_for(s->pool, n, 1, sparse_rows, &j);
 }
 
 static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, float z)
 {
-    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z};
-    if (z == -__builtin_inff())
-        pl_pool_for(s->pool, n * job.pieces, 1, dense_pieces, &job);
-    else
-        pl_pool_for(s->pool, n, 1, sparse_rows, &job);
+    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, NULL};
+    run_job(s, &job, n);
+}
+
+static void fused_ffn_act(pl_stream *s, pl_act *act, float *gate, const float *up, int64_t ld, int n,
+                          const int32_t *width, float z)
+{
+    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, act};
+    act->rows = n;
+    run_job(s, &job, n);
 }
 
 void PL_ISA_NAME(pl_ffn_ops)(pl_ops *ops)
 {
     ops->ffn_act = ffn_act;
+}
+
+void PL_ISA_NAME(pl_ffn_fused)(pl_fused *fused)
+{
+    fused->ffn_act = fused_ffn_act;
 }

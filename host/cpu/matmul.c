@@ -8,6 +8,7 @@
 
 #include "host/base/cpu.h"
 #include "host/cpu/matmul_tile.h"
+#include "host/cpu/neuron.h"
 
 #include <string.h>
 
@@ -15,7 +16,7 @@
 #define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
 #define MANY_ROWS 10     /* from here on tiles of 16 are faster than those of six */
-#define PIECE_OUTPUTS 48 /* plain types, many rows */
+#define PIECE_OUTPUTS 96 /* plain types, many rows */
 #define PIECE_OUTPUTS_FEW 8
 
 _Static_assert(PL_SPAN == PL_ACT_SPAN && PL_GROUP == PL_ACT_BLOCK, "weights and activations are cut alike");
@@ -66,6 +67,7 @@ typedef struct panel_piece {
     float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS];
     pl_row_terms terms[BLOCK_ROWS];
     pl_span_codes codes[PIECE_PANELS];
+    uint8_t neurons[PIECE_PANELS][PL_NEURON_SPAN_BYTES] __attribute__((aligned(64)));
 } panel_piece;
 
 /* Groups of the span that row r of the block reads. */
@@ -75,10 +77,14 @@ static int row_groups(const panel_piece *p, int r, int64_t span)
     return rest <= 0 ? 0 : (int)smaller(rest, PL_SPAN_GROUPS);
 }
 
-static const uint8_t *span_at(const panel_piece *p, int panel, int64_t span)
+static const uint8_t *span_at(panel_piece *p, int panel, int64_t span)
 {
-    return (const uint8_t *)p->job->w->data + (size_t)(p->panel + panel * p->step) * p->panel_bytes +
-           (size_t)span * pl_span_bytes(p->type);
+    const pl_weight *w = p->job->w;
+    int64_t at = p->panel + panel * p->step;
+    if (w->layout == PL_PANELS)
+        return (const uint8_t *)w->data + (size_t)at * p->panel_bytes + (size_t)span * pl_span_bytes(p->type);
+    pl_neuron_span(w, at, span, row_groups(p, 0, span), p->neurons[panel]);
+    return p->neurons[panel];
 }
 
 /* Where row r's blocks of the span lie in x, counted in blocks; *ld: from row to row. */

@@ -13,6 +13,10 @@ size_t pl_pack_bytes(const pl_tensor *t);
  * t->data for plain types. PL_ERR_FORMAT names tensor and row if a scale is not finite. Never allocates. */
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
 
+/* The same in a layout of neuron.h, where it takes no more room; else as pl_pack(). */
+pl_status pl_pack_neurons(pl_pool *pool, const pl_tensor *t, pl_weight_layout layout, void *dst, pl_weight *out,
+                          pl_error *err);
+
 /* The panels of rows [row, row + n) alone: of a block-typed t, row a multiple of PL_PANEL_ROWS, n too unless they are
  * the last ones. */
 pl_status pl_pack_rows(pl_pool *pool, const pl_tensor *t, int64_t row, int64_t n, void *dst, pl_error *err);

@@ -1,5 +1,7 @@
-/* One row of one group, into a panel and out of it. */
+/* Groups into a panel, and one row of one group out of it. */
 #include "host/cpu/panel.h"
+
+#include "host/cpu/quad.h"
 
 #include <string.h>
 
@@ -12,33 +14,55 @@ static uint32_t word_at(const uint8_t *p)
     return v;
 }
 
-static void put_word(uint8_t *p, uint32_t v)
+/* From four words of each of four rows to each word of the four rows. */
+static inline void transpose(const pl_quad row[4], pl_quad *word)
 {
-    memcpy(p, &v, sizeof v);
+    pl_quad a = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5),
+            b = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+    pl_quad c = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7),
+            d = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+    word[0] = __builtin_shufflevector(a, b, 0, 1, 4, 5);
+    word[1] = __builtin_shufflevector(a, b, 2, 3, 6, 7);
+    word[2] = __builtin_shufflevector(c, d, 0, 1, 4, 5);
+    word[3] = __builtin_shufflevector(c, d, 2, 3, 6, 7);
 }
 
-/* The operations work on four codes at once: none carries into the next byte. */
-static void put_codes(int bits, uint8_t *body, const uint8_t *code)
+/* chunk: c of four rows; body points to the first of the rows. */
+static inline void put_chunks(int bits, uint8_t *body, const pl_quad chunk[8])
 {
-    uint32_t chunk[8], pairs[2] = {0, 0}, top = 0;
-    for (int c = 0; c < 8; c++)
-        chunk[c] = word_at(code + 4 * c);
-    if (bits == 8) {
-        for (int c = 0; c < 8; c++)
-            put_word(body + c * PL_CHUNK_BYTES, chunk[c]);
-        return;
-    }
     int low = pl_nibble_bits(bits);
+    for (int c = 0; c < 8 && bits == 8; c++)
+        pl_quad_put(body + c * PL_CHUNK_BYTES, chunk[c]);
+    if (bits == 8)
+        return;
     for (int j = 0; j < low; j++)
-        put_word(body + j * PL_CHUNK_BYTES, (chunk[j] & 0x0f0f0f0f) | (chunk[j + 4] & 0x0f0f0f0f) << 4);
-    for (int c = 0; c < 8; c++) {
-        pairs[c / 4] |= (chunk[c] >> low & 0x03030303) << 2 * (c % 4);
-        top |= (chunk[c] >> (bits - 1) & 0x01010101) << c;
+        pl_quad_put(body + j * PL_CHUNK_BYTES, (chunk[j] & 0x0f0f0f0f) | (chunk[j + 4] & 0x0f0f0f0f) << 4);
+    for (int i = 0; i < 2 && pl_has_pairs(bits); i++) {
+        pl_quad pairs = {0};
+        for (int c = 0; c < 4; c++)
+            pairs |= (chunk[4 * i + c] >> low & 0x03030303) << 2 * c;
+        pl_quad_put(body + (low + i) * PL_CHUNK_BYTES, pairs);
     }
-    for (int i = 0; i < 2 && pl_has_pairs(bits); i++)
-        put_word(body + (low + i) * PL_CHUNK_BYTES, pairs[i]);
-    if (pl_has_top(bits))
-        put_word(body + (bits - 1) * PL_CHUNK_BYTES, top);
+    if (pl_has_top(bits)) {
+        pl_quad top = {0};
+        for (int c = 0; c < 8; c++)
+            top |= (chunk[c] >> (bits - 1) & 0x01010101) << c;
+        pl_quad_put(body + (bits - 1) * PL_CHUNK_BYTES, top);
+    }
+}
+
+static inline __attribute__((always_inline)) void put_codes(int bits, uint8_t *body, const pl_panel_group *g)
+{
+    for (int row = 0; row < PL_PANEL_ROWS; row += 4, body += sizeof(pl_quad)) {
+        pl_quad first[4], second[4], chunk[8];
+        for (int r = 0; r < 4; r++) {
+            first[r] = pl_quad_at(g->code[row + r]);
+            second[r] = pl_quad_at(g->code[row + r] + 16);
+        }
+        transpose(first, chunk);
+        transpose(second, chunk + 4);
+        put_chunks(bits, body, chunk);
+    }
 }
 
 static void get_codes(int bits, const uint8_t *body, uint8_t *code)
@@ -54,16 +78,11 @@ static void get_codes(int bits, const uint8_t *body, uint8_t *code)
             v |= (word_at(body + (low + c / 4) * PL_CHUNK_BYTES) >> 2 * (c % 4) & 0x03030303) << low;
         if (pl_has_top(bits))
             v |= (word_at(body + (bits - 1) * PL_CHUNK_BYTES) >> c & 0x01010101) << (bits - 1);
-        put_word(code + 4 * c, v);
+        memcpy(code + 4 * c, &v, sizeof v);
     }
 }
 
 /* ---- scales ---- */
-
-static void put_half(uint8_t *head, int at, uint16_t h)
-{
-    memcpy(head + 2 * at, &h, sizeof h);
-}
 
 static uint16_t get_half(const uint8_t *head, int at)
 {
@@ -72,44 +91,41 @@ static uint16_t get_half(const uint8_t *head, int at)
     return h;
 }
 
-static void put_scales(pl_dtype type, uint8_t *head, int group, int row, const pl_group_codes *g)
+static void put_scales(pl_dtype type, uint8_t *head, int group, const pl_panel_group *g)
 {
-    int at = 16 * group + row, half_at = 32 * group + row;
+    int at = PL_PANEL_ROWS * group;
     switch (type) {
     case PL_Q4_1:
-    case PL_Q5_1: put_half(head, 128 + at, g->m); /* fall through */
+    case PL_Q5_1: memcpy(head + 256 + 2 * at, g->m, sizeof g->m); /* fall through */
     case PL_Q4_0:
     case PL_Q5_0:
     case PL_Q8_0:
-    case PL_IQ4_NL: put_half(head, at, g->d); break;
+    case PL_IQ4_NL: memcpy(head + 2 * at, g->d, sizeof g->d); break;
     case PL_Q2_K:
-        put_half(head, row, g->d);
-        put_half(head, 16 + row, g->m);
-        for (int h = 0; h < 2; h++)
-            head[64 + half_at + 16 * h] = (uint8_t)(g->scale[h] | g->minimum[h] << 4);
+        memcpy(head, g->d, sizeof g->d);
+        memcpy(head + 32, g->m, sizeof g->m);
+        for (int i = 0; i < 2 * PL_PANEL_ROWS; i++)
+            head[64 + 2 * at + i] = (uint8_t)(g->scale[i / PL_PANEL_ROWS][i % PL_PANEL_ROWS] |
+                                              g->minimum[i / PL_PANEL_ROWS][i % PL_PANEL_ROWS] << 4);
         break;
     case PL_Q4_K:
     case PL_Q5_K:
-        put_half(head, row, g->d);
-        put_half(head, 16 + row, g->m);
-        head[64 + at] = (uint8_t)g->scale[0];
-        head[192 + at] = (uint8_t)g->minimum[0];
+        memcpy(head, g->d, sizeof g->d);
+        memcpy(head + 32, g->m, sizeof g->m);
+        memcpy(head + 64 + at, g->scale[0], sizeof g->scale[0]);
+        memcpy(head + 192 + at, g->minimum[0], sizeof g->minimum[0]);
         break;
     case PL_Q3_K:
     case PL_Q6_K:
-        put_half(head, row, g->d);
-        head[32 + half_at] = (uint8_t)g->scale[0];
-        head[48 + half_at] = (uint8_t)g->scale[1];
+        memcpy(head, g->d, sizeof g->d);
+        memcpy(head + 32 + 2 * at, g->scale, sizeof g->scale);
         break;
     case PL_IQ4_XS:
-        put_half(head, row, g->d);
-        head[32 + at] = (uint8_t)g->scale[0];
+        memcpy(head, g->d, sizeof g->d);
+        memcpy(head + 32 + at, g->scale[0], sizeof g->scale[0]);
         break;
-    case PL_MXFP4: head[at] = (uint8_t)g->scale[0]; break;
-    case PL_NVFP4:
-        head[half_at] = (uint8_t)g->scale[0];
-        head[16 + half_at] = (uint8_t)g->scale[1];
-        break;
+    case PL_MXFP4: memcpy(head + at, g->scale[0], sizeof g->scale[0]); break;
+    case PL_NVFP4: memcpy(head + 2 * at, g->scale, sizeof g->scale); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
@@ -163,11 +179,22 @@ static void get_scales(pl_dtype type, const uint8_t *head, int group, int row, f
 
 /* ---- both ---- */
 
-void pl_panel_put(pl_dtype type, uint8_t *span, int group, int row, const pl_group_codes *g)
+void pl_panel_put(pl_dtype type, uint8_t *span, const pl_panel_group *groups, int n_groups)
 {
     pl_panel_type t = pl_panel_describe(type);
-    put_codes(t.bits, span + t.head_bytes + group * pl_group_bytes(t) + 4 * row, g->code);
-    put_scales(type, span, group, row, g);
+    memset(span, 0, (size_t)t.head_bytes);
+    for (int i = 0; i < n_groups; i++) {
+        uint8_t *body = span + t.head_bytes + i * pl_group_bytes(t);
+        put_scales(type, span, i, &groups[i]);
+        switch (t.bits) { /* constants, so that the branches on them go */
+        case 2: put_codes(2, body, &groups[i]); break;
+        case 3: put_codes(3, body, &groups[i]); break;
+        case 4: put_codes(4, body, &groups[i]); break;
+        case 5: put_codes(5, body, &groups[i]); break;
+        case 6: put_codes(6, body, &groups[i]); break;
+        case 8: put_codes(8, body, &groups[i]); break;
+        }
+    }
 }
 
 void pl_panel_get(pl_dtype type, const uint8_t *span, int group, int row, pl_group_values *g)

@@ -124,13 +124,14 @@ static inline int64_t pl_panel_count(int64_t rows)
     return (rows + PL_PANEL_ROWS - 1) / PL_PANEL_ROWS;
 }
 
-/* What a block says about one group of 32 columns. */
-typedef struct pl_group_codes {
-    uint8_t code[PL_GROUP]; /* as they are in store */
-    uint16_t d, m;          /* f16 bits; m: minimum's scale, where the type has one */
-    int scale[2];           /* of the group, or of its halves */
-    int minimum[2];
-} pl_group_codes;
+/* What blocks say about one group of 32 columns, of the 16 rows of a panel. */
+typedef struct pl_panel_group {
+    uint8_t code[PL_PANEL_ROWS][PL_GROUP]; /* as they are in store */
+    uint16_t d[PL_PANEL_ROWS];             /* f16 bits */
+    uint16_t m[PL_PANEL_ROWS];             /* likewise: the minimum's scale, where the type has one */
+    uint8_t scale[2][PL_PANEL_ROWS];       /* of the group, or of its halves */
+    uint8_t minimum[2][PL_PANEL_ROWS];
+} pl_panel_group;
 
 /* The value of column i is d[i / 16] * (code[i] - offset) + m[i / 16]. */
 typedef struct pl_group_values {
@@ -138,8 +139,10 @@ typedef struct pl_group_values {
     float d[2], m[2];
 } pl_group_values;
 
+/* A span of n_groups groups. */
+void pl_panel_put(pl_dtype type, uint8_t *span, const pl_panel_group *groups, int n_groups);
+
 /* Group `group` and row `row` of a span. */
-void pl_panel_put(pl_dtype type, uint8_t *span, int group, int row, const pl_group_codes *g);
 void pl_panel_get(pl_dtype type, const uint8_t *span, int group, int row, pl_group_values *g);
 
 #endif

@@ -1,5 +1,6 @@
 /* Per-layer inputs: made once a step, let in through each layer's gate. */
 #include "host/base/isa.h"
+#include "host/cpu/act_rows.h"
 #include "host/cpu/stream.h"
 
 typedef struct combine_job {
@@ -40,19 +41,31 @@ typedef struct gate_job {
     int64_t ld;
     const pl_rows *rows;
     int p;
+    const pl_act *act; /* NULL, or the gates as integers too */
 } gate_job;
 
 static void gate_rows(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const gate_job *j = ctx;
-    for (int64_t r = begin; r < end; r++)
-        row_gelu_times(j->gate + r * j->p, j->ple + j->rows->slot[r] * j->ld, j->p);
+    for (int64_t r = begin; r < end; r++) {
+        row_gelu_times(j->gate + r * j->p, j->gate + r * j->p, j->ple + j->rows->slot[r] * j->ld, j->p);
+        if (j->act)
+            row_quantize(j->act, r, j->gate + r * j->p, j->p);
+    }
 }
 
 static void ple_gate(pl_stream *s, float *gate, const float *ple, int64_t ld, const pl_rows *rows, int p)
 {
-    gate_job job = {gate, ple, ld, rows, p};
+    gate_job job = {gate, ple, ld, rows, p, NULL};
+    pl_pool_for(s->pool, rows->n, row_grain(s, rows->n), gate_rows, &job);
+}
+
+static void fused_ple_gate(pl_stream *s, pl_act *act, float *gate, const float *ple, int64_t ld, const pl_rows *rows,
+                           int p)
+{
+    gate_job job = {gate, ple, ld, rows, p, act};
+    act->rows = rows->n;
     pl_pool_for(s->pool, rows->n, row_grain(s, rows->n), gate_rows, &job);
 }
 
@@ -91,4 +104,9 @@ void PL_ISA_NAME(pl_ple_ops)(pl_ops *ops)
     ops->ple_combine = ple_combine;
     ops->ple_gate = ple_gate;
     ops->ple_add = ple_add;
+}
+
+void PL_ISA_NAME(pl_ple_fused)(pl_fused *fused)
+{
+    fused->ple_gate = fused_ple_gate;
 }

@@ -11,6 +11,7 @@ typedef struct look_job {
     float *ple;
     int64_t ld;
     const pl_ple_rows *from;
+    const char *rows; /* of the table, or of the step */
     const int32_t *id, *layers;
     int p;
     int32_t *bad;
@@ -42,10 +43,9 @@ static void look_rows(void *ctx, int64_t begin, int64_t end, int thread)
     (void)thread;
     const look_job *j = ctx;
     for (int64_t i = begin; i < end; i++) {
-        int32_t row = j->id[i] >= 0 && j->id[i] < j->from->vocab ? j->id[i] : 0;
-        int64_t n = (int64_t)j->layers[i] * j->p;
+        int64_t row = j->id[i] >= 0 && j->id[i] < j->from->vocab ? j->id[i] : 0, n = (int64_t)j->layers[i] * j->p;
         float *out = j->ple + i * j->ld;
-        decode(j->from->type, (const char *)j->from->base + (size_t)row * j->from->row_bytes, out, n);
+        decode(j->from->type, j->rows + (size_t)(j->from->ready ? i : row) * j->from->row_bytes, out, n);
         if (!all_finite(out, n))
             __atomic_store_n(j->bad, (int32_t)i + 1, __ATOMIC_RELAXED);
     }
@@ -54,7 +54,11 @@ static void look_rows(void *ctx, int64_t begin, int64_t end, int thread)
 void pl_cpu_ple_look(pl_stream *s, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,
                      const int32_t *layers, int n, int p, int32_t *bad)
 {
-    assert(!from->ready);
-    look_job job = {ple, ld, from, id, layers, p, bad};
+    const char *rows = from->base;
+    if (from->ready) {
+        assert((int32_t)(*from->ready - *from->ticket) >= 0); /* brought before the step was queued */
+        rows += *from->ticket % from->slots * from->slot_bytes;
+    }
+    look_job job = {ple, ld, from, rows, id, layers, p, bad};
     pl_pool_for(s->pool, n, row_grain(s, n), look_rows, &job);
 }

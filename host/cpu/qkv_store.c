@@ -1,5 +1,6 @@
 /* From projections to attention's operands: norms per head, rotation, and the store of K and V. */
 #include "host/base/isa.h"
+#include "host/cpu/kv_rows.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>
@@ -58,9 +59,11 @@ static void store_head(const store_job *j, int64_t r, int head, float *k, float 
     int dim = j->heads.dim;
     int32_t position = j->rows->position[r];
     int32_t page = j->kv->table[j->rows->sequence[r] * j->kv->table_ld + position / PL_KV_PAGE];
-    int64_t at = page * j->kv->page_stride + ((int64_t)head * PL_KV_PAGE + position % PL_KV_PAGE) * dim;
-    memcpy(j->kv->k + at, k, (size_t)dim * sizeof *k);
-    memcpy(j->kv->v + at, v, (size_t)dim * sizeof *v);
+    size_t at = (size_t)head * pl_kv_head_bytes(j->kv->type, dim);
+    char *keys = (char *)(j->kv->k + page * j->kv->page_stride),
+         *values = (char *)(j->kv->v + page * j->kv->page_stride);
+    PL_ISA_NAME(pl_kv_put)(j->kv->type, keys + at, position % PL_KV_PAGE, k, dim);
+    PL_ISA_NAME(pl_kv_put)(j->kv->type, values + at, position % PL_KV_PAGE, v, dim);
 }
 
 static void store_rows(void *ctx, int64_t begin, int64_t end, int thread)

@@ -7,13 +7,19 @@
 #include "host/cpu/matmul.h"
 #include "host/ops/ops.h"
 
+struct pl_head_screen;
+
 struct pl_stream {
+    const pl_ops *ops;
+    struct pl_head_screen *screen; /* of the head, or NULL */
     pl_pool *pool;
     const pl_matmul_kernels *kernels;
     float *partial; /* attention: partial results of split rows, see attention.c */
     int64_t partial_floats;
     float *thread_scratch; /* attention: threads x scratch_floats */
     int64_t scratch_floats;
+    float *routed;         /* altup: what predict leaves for correct, [max_rows][PL_STREAMS] */
+    int64_t skipped_bytes; /* of weights, by ffn_sparse and head_top */
 };
 
 /* Each compiled for every instruction set; fills its part of the table. */
@@ -22,14 +28,40 @@ struct pl_stream {
     void pl_attention_ops_##isa(pl_ops *ops);                                                                          \
     void pl_embed_ops_##isa(pl_ops *ops);                                                                              \
     void pl_ffn_ops_##isa(pl_ops *ops);                                                                                \
+    void pl_ffn_sparse_ops_##isa(pl_ops *ops);                                                                         \
     void pl_output_ops_##isa(pl_ops *ops);                                                                             \
     void pl_ple_ops_##isa(pl_ops *ops);                                                                                \
     void pl_qkv_ops_##isa(pl_ops *ops);                                                                                \
     void pl_residual_ops_##isa(pl_ops *ops);
 
+/* Likewise its part of the table of fused ops. */
+#define PL_ISA_FUSED(isa)                                                                                              \
+    void pl_altup_fused_##isa(pl_fused *fused);                                                                        \
+    void pl_ffn_fused_##isa(pl_fused *fused);                                                                          \
+    void pl_ple_fused_##isa(pl_fused *fused);                                                                          \
+    void pl_residual_fused_##isa(pl_fused *fused);
+
 PL_ISA_OPS(base)
 PL_ISA_OPS(avx2)
 PL_ISA_OPS(avx512)
+
+PL_ISA_FUSED(base)
+PL_ISA_FUSED(avx2)
+PL_ISA_FUSED(avx512)
+
+/* n lanes: all of them, or in a row's tail the first ones, the others zero. */
+static inline __attribute__((always_inline)) pl_vec lanes_load(const float *p, int64_t n)
+{
+    return n == PL_LANES ? vec_load(p) : vec_load_part(p, n);
+}
+
+static inline __attribute__((always_inline)) void lanes_store(float *p, pl_vec v, int64_t n)
+{
+    if (n == PL_LANES)
+        vec_store(p, v);
+    else
+        vec_store_part(p, v, n);
+}
 
 /* Sum of squares of n values. */
 static inline float row_square_sum(const float *x, int64_t n)
@@ -47,20 +79,14 @@ static inline float row_square_sum(const float *x, int64_t n)
     return vec_sum(sum);
 }
 
-static inline float row_inverse_rms(const float *x, int64_t n, float eps)
+static inline float inverse_rms(float square_sum, int64_t n, float eps)
 {
-    return 1.0f / __builtin_sqrtf(row_square_sum(x, n) / (float)n + eps);
+    return 1.0f / __builtin_sqrtf(square_sum / (float)n + eps);
 }
 
-static inline float row_dot(const float *a, const float *b, int64_t n)
+static inline float row_inverse_rms(const float *x, int64_t n, float eps)
 {
-    pl_vec sum = {0};
-    int64_t i = 0;
-    for (; i + PL_LANES <= n; i += PL_LANES)
-        sum += vec_load(a + i) * vec_load(b + i);
-    if (i < n)
-        sum += vec_load_part(a + i, n - i) * vec_load_part(b + i, n - i);
-    return vec_sum(sum);
+    return inverse_rms(row_square_sum(x, n), n, eps);
 }
 
 /* out = x * factor * w (w may be NULL); out may be x. */
@@ -80,14 +106,23 @@ static inline void row_norm(float *out, const float *x, const float *w, int64_t 
     row_scale(out, x, w, row_inverse_rms(x, n, eps), n);
 }
 
-/* gate = gelu(gate) * by */
-static inline void row_gelu_times(float *gate, const float *by, int64_t n)
+/* out = gelu(gate) * by; out may be gate. */
+static inline void row_gelu_times(float *out, const float *gate, const float *by, int64_t n)
 {
+    enum { STEP = PL_MOST_PARTS * PL_PART_LANES };
     int64_t i = 0;
-    for (; i + PL_LANES <= n; i += PL_LANES)
-        vec_store(gate + i, vec_gelu(vec_load(gate + i)) * vec_load(by + i));
-    if (i < n)
-        vec_store_part(gate + i, vec_gelu(vec_load_part(gate + i, n - i)) * vec_load_part(by + i, n - i), n - i);
+    for (; i + STEP <= n; i += STEP) {
+        pl_part x[PL_MOST_PARTS];
+        for (int p = 0; p < PL_MOST_PARTS; p++)
+            x[p] = part_load(gate + i + p * PL_PART_LANES);
+        part_gelu(x, PL_MOST_PARTS);
+        for (int p = 0; p < PL_MOST_PARTS; p++)
+            part_store(out + i + p * PL_PART_LANES, x[p] * part_load(by + i + p * PL_PART_LANES));
+    }
+    for (; i < n; i += PL_LANES) {
+        int64_t m = n - i < PL_LANES ? n - i : PL_LANES;
+        vec_store_part(out + i, vec_gelu(vec_load_part(gate + i, m)) * vec_load_part(by + i, m), m);
+    }
 }
 
 /* Stream k of row i. */

@@ -28,6 +28,8 @@ static pl_status check_params(const pl_config *config, const pl_engine_params *p
         return pl_fail(err, PL_ERR_ARGUMENT, "sessions: %d, expected 0 to %d", params->sessions, MAX_SESSIONS);
     if (params->kv_tokens < -1)
         return pl_fail(err, PL_ERR_ARGUMENT, "K/V tokens: %lld, expected -1, 0 or more", (long long)params->kv_tokens);
+    if ((unsigned)params->cache > PL_CACHE_Q8_0)
+        return pl_fail(err, PL_ERR_ARGUMENT, "cache: %d, expected 0 to %d", (int)params->cache, PL_CACHE_Q8_0);
     if (params->context < 0 || params->context > config->context)
         return pl_fail(err, PL_ERR_ARGUMENT, "context: %d, expected 0 to the model's %d", params->context,
                        config->context);
@@ -79,7 +81,8 @@ static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *e
                               .context = params->context,
                               .batch_rows = params->batch_rows,
                               .kv_tokens = params->kv_tokens,
-                              .kv_bytes = params->kv_bytes};
+                              .kv_bytes = params->kv_bytes,
+                              .cache = params->cache};
     PL_TRY(pl_placement_here(e->model->checkpoint, &wish, &e->placement, err));
     e->timeline = params->timeline;
     e->context = e->placement.context;
@@ -93,10 +96,15 @@ static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *e
     double begin = pl_timeline_now(e->timeline);
     PL_TRY(open_backend(e, params, err));
     PL_TRY(pl_net_load(e->model->checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
+    if (e->backend->take_head && e->placement.ple != PL_PLE_DISK) /* there memory is short */
+        PL_TRY(e->backend->take_head(e->backend, &e->net->head, err));
     PL_TRY(open_ple(e, err));
     int sessions = e->placement.sessions;
-    pl_kv_size kv = {
-        .sequences = sessions, .context = e->context, .batch_rows = e->batch_rows, .tokens = e->placement.kv_tokens};
+    pl_kv_size kv = {.sequences = sessions,
+                     .context = e->context,
+                     .batch_rows = e->batch_rows,
+                     .tokens = e->placement.kv_tokens,
+                     .type = e->placement.cache};
     PL_TRY(pl_kv_create(e->config, e->backend, &kv, &e->kv, err));
     PL_TRY(pl_draws_create(e->backend, sessions, &e->draws, err));
     PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->batch_rows, &e->step, err));
@@ -183,6 +191,7 @@ void pl_engine_describe(const pl_engine *e, pl_engine_info *out)
         .backend = e->backend->name,
         .kind = e->placement.backend,
         .ple = e->placement.ple,
+        .cache = e->placement.cache,
         .placement = e->placement.reason,
         .ple_rows = ple.rows,
         .ple_hits = ple.hits,

@@ -11,7 +11,7 @@ typedef struct range {
 /* The pages of one kind of layer, and which of them the sequences hold. */
 typedef struct kind_memory {
     pl_page_pool pool;
-    int64_t block;      /* floats of K (or V) of one layer in a page */
+    size_t block;       /* bytes of K (or V) of one layer in a page */
     int32_t *table;     /* [sequences][table_ld]; -1: no page */
     int32_t *ops_table; /* the same in the backend's memory, as of the last upload; what has no page is not looked at */
     range *changed;     /* [sequences] */
@@ -38,6 +38,12 @@ struct pl_kv {
     pl_kv_keeper keeper;
 };
 
+const char *pl_cache_type_name(pl_cache_type type)
+{
+    static const char *const names[] = {"f32", "f16", "q8_0"};
+    return names[type];
+}
+
 /* ---- sizes ---- */
 
 static int layers_of_kind(const pl_config *c, pl_kv_kind kind)
@@ -60,14 +66,14 @@ static int32_t local_pages(const pl_config *c, int context, int batch_rows)
     return window < all ? window : all;
 }
 
-static int64_t block_floats(const pl_config *c)
+static size_t block_bytes(const pl_config *c, pl_cache_type type)
 {
-    return (int64_t)c->n_kv_heads * PL_KV_PAGE * c->head_dim;
+    return (size_t)c->n_kv_heads * pl_kv_head_bytes(type, c->head_dim);
 }
 
-static size_t page_bytes(const pl_config *c, pl_kv_kind kind)
+static size_t page_bytes(const pl_config *c, pl_kv_kind kind, pl_cache_type type)
 {
-    return (size_t)(block_floats(c) * 2 * layers_of_kind(c, kind)) * sizeof(float);
+    return block_bytes(c, type) * 2 * (size_t)layers_of_kind(c, kind);
 }
 
 static void count_pages(const pl_config *c, const pl_kv_size *size, int32_t pages[PL_KV_KINDS])
@@ -90,19 +96,19 @@ size_t pl_kv_bytes(const pl_config *config, const pl_kv_size *size)
     count_pages(config, size, pages);
     size_t table = (size_t)size->sequences * (size_t)pages_for(size->context) * sizeof(int32_t), bytes = 0;
     for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
-        bytes += (size_t)pages[kind] * page_bytes(config, kind) + table;
+        bytes += (size_t)pages[kind] * page_bytes(config, kind, size->type) + table;
     return bytes;
 }
 
-size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows)
+size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows, pl_cache_type type)
 {
-    return (size_t)pages_for(context) * page_bytes(config, PL_KV_GLOBAL) +
-           (size_t)local_pages(config, context, batch_rows) * page_bytes(config, PL_KV_LOCAL);
+    return (size_t)pages_for(context) * page_bytes(config, PL_KV_GLOBAL, type) +
+           (size_t)local_pages(config, context, batch_rows) * page_bytes(config, PL_KV_LOCAL, type);
 }
 
-size_t pl_kv_token_bytes(const pl_config *config)
+size_t pl_kv_token_bytes(const pl_config *config, pl_cache_type type)
 {
-    return page_bytes(config, PL_KV_GLOBAL) / PL_KV_PAGE;
+    return page_bytes(config, PL_KV_GLOBAL, type) / PL_KV_PAGE;
 }
 
 /* ---- creation ---- */
@@ -111,8 +117,8 @@ static pl_status create_kind(pl_kv *kv, const pl_config *config, pl_kv_kind kind
 {
     kind_memory *m = &kv->of[kind];
     size_t entries = (size_t)kv->size.sequences * (size_t)kv->table_ld;
-    m->block = block_floats(config);
-    PL_TRY(pl_page_pool_open(&m->pool, kv->backend, pages, page_bytes(config, kind), err));
+    m->block = block_bytes(config, kv->size.type);
+    PL_TRY(pl_page_pool_open(&m->pool, kv->backend, pages, page_bytes(config, kind, kv->size.type), err));
     m->table = malloc(entries * sizeof *m->table);
     m->changed = calloc((size_t)kv->size.sequences, sizeof *m->changed);
     if (!m->table || !m->changed)
@@ -240,8 +246,13 @@ void pl_kv_upload(pl_kv *kv)
 pl_kv_layer pl_kv_view(const pl_kv *kv, int layer)
 {
     const kind_memory *m = &kv->of[kv->layer_local[layer] ? PL_KV_LOCAL : PL_KV_GLOBAL];
-    float *k = (float *)(void *)m->pool.memory + kv->layer_index[layer] * 2 * m->block;
-    return (pl_kv_layer){k, k + m->block, (int64_t)(m->pool.page_bytes / sizeof *k), m->ops_table, kv->table_ld};
+    char *k = m->pool.memory + (size_t)kv->layer_index[layer] * 2 * m->block;
+    return (pl_kv_layer){.k = (float *)(void *)k,
+                         .v = (float *)(void *)(k + m->block),
+                         .page_stride = (int64_t)(m->pool.page_bytes / sizeof(float)),
+                         .table = m->ops_table,
+                         .table_ld = kv->table_ld,
+                         .type = kv->size.type};
 }
 
 /* ---- sequences ---- */
@@ -418,6 +429,11 @@ pl_page_pool *pl_kv_pool(pl_kv *kv, pl_kv_kind kind)
 int pl_kv_context(const pl_kv *kv)
 {
     return kv->size.context;
+}
+
+pl_cache_type pl_kv_type(const pl_kv *kv)
+{
+    return kv->size.type;
 }
 
 int pl_kv_sequences(const pl_kv *kv)

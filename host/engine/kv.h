@@ -30,6 +30,7 @@ typedef struct pl_kv_size {
     int context;    /* tokens in each, at most */
     int batch_rows; /* most tokens of a step */
     int64_t tokens; /* the budget; at least one context's count, at most those of all sequences; 0: these */
+    pl_cache_type type;
 } pl_kv_size;
 
 pl_status pl_kv_create(const pl_config *config, pl_backend *backend, const pl_kv_size *size, pl_kv **out,
@@ -40,8 +41,8 @@ void pl_kv_free(pl_kv *kv);
 size_t pl_kv_bytes(const pl_config *config, const pl_kv_size *size);
 
 /* Bytes of pages for one sequence, and those of one token in the layers that keep all. */
-size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows);
-size_t pl_kv_token_bytes(const pl_config *config);
+size_t pl_kv_sequence_bytes(const pl_config *config, int context, int batch_rows, pl_cache_type type);
+size_t pl_kv_token_bytes(const pl_config *config, pl_cache_type type);
 
 /* A sequence of its own, empty. PL_ERR_UNSUPPORTED names the limit when all are taken. */
 pl_status pl_kv_open(pl_kv *kv, int32_t *sequence, pl_error *err);
@@ -99,6 +100,7 @@ void pl_kv_set_keeper(pl_kv *kv, const pl_kv_keeper *keeper);
 
 pl_page_pool *pl_kv_pool(pl_kv *kv, pl_kv_kind kind);
 int pl_kv_context(const pl_kv *kv);
+pl_cache_type pl_kv_type(const pl_kv *kv);
 int pl_kv_sequences(const pl_kv *kv);
 
 /* The index-th page of a sequence; -1: none. */

@@ -43,7 +43,8 @@ static size_t slice_bytes(const pl_checkpoint *checkpoint)
     return (size_t)pl_path_bytes(checkpoint, &e2b);
 }
 
-void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_memory_plan *out)
+void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_cache_type cache,
+                            pl_memory_plan *out)
 {
     const pl_config *c = pl_checkpoint_config(checkpoint);
     const pl_weights *w = pl_checkpoint_weights(checkpoint);
@@ -64,8 +65,8 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
     }
     plan.ple_table = tensor_bytes(&w->ple_table);
     plan.ple_row = pl_tensor_row_bytes(&w->ple_table);
-    plan.kv = pl_kv_sequence_bytes(c, context, batch_rows);
-    plan.kv_per_token = pl_kv_token_bytes(c);
+    plan.kv = pl_kv_sequence_bytes(c, context, batch_rows, cache);
+    plan.kv_per_token = pl_kv_token_bytes(c, cache);
     plan.work = pl_step_bytes(c, batch_rows);
     const pl_tensor *all = NULL;
     size_t n = pl_checkpoint_tensors(checkpoint, &all), total = 0;

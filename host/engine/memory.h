@@ -21,7 +21,9 @@ typedef struct pl_memory_plan {
     size_t card_slice;               /* bytes that it would hold of E2B alone; 0: this is no larger model */
 } pl_memory_plan;
 
-void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_memory_plan *out);
+/* cache: of the K/V that are counted; on a card they are f32. */
+void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_cache_type cache,
+                            pl_memory_plan *out);
 
 /* ---- cards ---- */
 

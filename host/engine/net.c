@@ -13,6 +13,7 @@
 typedef struct matrix {
     const pl_tensor *from;
     pl_weight *to;
+    pl_weight_layout layout;
 } matrix;
 
 typedef struct loader {
@@ -78,12 +79,30 @@ pl_weight *pl_net_weight(pl_net *net, int layer, pl_role role, int index)
     return (pl_weight *)place_of(net, layer, role) + index;
 }
 
-static void list_matrices(loader *l)
+/* Where most of the neurons are zero they can be had one by one. */
+static pl_weight_layout layout_of(const pl_net *net, int layer, pl_role role)
+{
+    if ((role != PL_ROLE_UP && role != PL_ROLE_DOWN) || !net->backend->weight_load_neurons ||
+        !isfinite(net->config->sparsity_z[layer]))
+        return PL_PANELS;
+    return role == PL_ROLE_UP ? PL_NEURON_ROWS : PL_NEURON_COLUMNS;
+}
+
+static void list_matrices_of(loader *l, bool layers)
 {
     const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
     for (pl_weight_cursor at = {0}; pl_weight_next(weights, l->net->config, &at);)
-        if (pl_weight_table[at.role].kind == PL_WEIGHT_MATRIX)
-            l->matrices[l->n_matrices++] = (matrix){at.tensor, pl_net_weight(l->net, at.layer, at.role, at.index)};
+        if (pl_weight_table[at.role].kind == PL_WEIGHT_MATRIX && pl_role_in_layer(at.role) == layers)
+            l->matrices[l->n_matrices++] = (matrix){at.tensor, pl_net_weight(l->net, at.layer, at.role, at.index),
+                                                    layout_of(l->net, at.layer, at.role)};
+}
+
+/* While a matrix is loaded it is in memory twice. The embedding is by far the largest: it comes when there is little
+ * else. */
+static void list_matrices(loader *l)
+{
+    list_matrices_of(l, false);
+    list_matrices_of(l, true);
 }
 
 typedef struct check_job {
@@ -119,7 +138,9 @@ static pl_status load_matrix(loader *l, const matrix *m)
     if (plain) /* others are checked as they are packed */
         PL_TRY(check_finite(net->backend, m->from, l->err));
     void *place = bytes ? (char *)net->matrices + l->used : NULL;
-    pl_status status = net->backend->weight_load(net->backend, m->from, place, m->to, l->err);
+    pl_backend *b = net->backend;
+    pl_status status = m->layout == PL_PANELS ? b->weight_load(b, m->from, place, m->to, l->err)
+                                              : b->weight_load_neurons(b, m->from, m->layout, place, m->to, l->err);
     if (status == PL_ERR_FORMAT) /* tells the column too */
         PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
     PL_TRY(status);

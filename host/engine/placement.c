@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define LEAST_BATCH_ROWS 64
+#define DISK_BATCH_ROWS 128     /* on the CPU with the table on disk: memory is what is short */
 #define LEAST_CONTEXT 2048      /* less holds no chat */
 #define CONTEXT_STEP 256        /* that the context is made smaller by */
 #define LEAST_BITS 3            /* of the smallest type worth proposing, a weight */
@@ -54,8 +55,11 @@ static int wished(int wish, int otherwise)
 
 static pl_kv_size kv_size(const pl_placement *p)
 {
-    return (pl_kv_size){
-        .sequences = p->sessions, .context = p->context, .batch_rows = p->batch_rows, .tokens = p->kv_tokens};
+    return (pl_kv_size){.sequences = p->sessions,
+                        .context = p->context,
+                        .batch_rows = p->batch_rows,
+                        .tokens = p->kv_tokens,
+                        .type = p->cache};
 }
 
 static size_t total_of(const chooser *c, const pl_placement *p)
@@ -119,9 +123,10 @@ static bool fit_sizes(const chooser *c, pl_placement *p)
     return false;
 }
 
-int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, size_t bytes)
+int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, pl_cache_type cache,
+                               size_t bytes)
 {
-    pl_kv_size size = {.sequences = sessions, .context = context, .batch_rows = batch_rows};
+    pl_kv_size size = {.sequences = sessions, .context = context, .batch_rows = batch_rows, .type = cache};
     int64_t least = context, most = (int64_t)sessions * context;
     while (least < most) {
         size.tokens = least + (most - least + 1) / 2;
@@ -138,7 +143,7 @@ static void grow_kv(const chooser *c, pl_placement *p, size_t spare)
 {
     pl_kv_size size = kv_size(p);
     size_t rest = total_of(c, p) - pl_kv_bytes(c->config, &size) + spare, free_bytes = c->card->free_bytes;
-    int64_t tokens = pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows,
+    int64_t tokens = pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows, p->cache,
                                             free_bytes > rest ? free_bytes - rest : 0);
     if (c->wish->kv_tokens > 0 && c->wish->kv_tokens < tokens)
         tokens = c->wish->kv_tokens;
@@ -150,7 +155,7 @@ static int64_t kv_tokens_on_cpu(const chooser *c, const pl_placement *p)
     if (c->wish->kv_tokens >= 0)
         return c->wish->kv_tokens;
     size_t weights = c->plan->core_packed + c->plan->head_packed, available = c->machine->free_memory;
-    return pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows,
+    return pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows, p->cache,
                                   available > weights ? (available - weights) / 4 : 0);
 }
 
@@ -311,6 +316,9 @@ static pl_status choose_card(chooser *c, pl_placement *out, pl_error *err)
     c->card = &cards->devices[p.device];
     memcpy(p.pci_id, c->card->pci_id, sizeof p.pci_id);
     PL_TRY(check_card(c, err));
+    if (c->wish->cache != PL_CACHE_F32)
+        return pl_fail(err, PL_ERR_UNSUPPORTED, "K/V in %s (--cache-type): a card keeps them in f32",
+                       pl_cache_type_name(c->wish->cache));
     if (!fit_sizes(c, &p))
         return fail_too_large(c, &p, err);
     if (c->wish->kv_tokens > 0)
@@ -337,11 +345,18 @@ pl_status pl_placement_choose(const pl_config *config, const pl_memory_plan *pla
     c.rows_most = lesser(wished(wish->batch_rows, PL_DEFAULT_BATCH_ROWS), c.context_most);
     c.sessions_most = wished(wish->sessions, PL_DEFAULT_SESSIONS);
     if (wish->kv_bytes) {
-        int64_t most = pl_placement_kv_tokens(config, c.sessions_most, c.context_most, c.rows_most, wish->kv_bytes);
+        int64_t most = pl_placement_kv_tokens(config, c.sessions_most, c.context_most, c.rows_most, wish->cache,
+                                              wish->kv_bytes);
         bounded.kv_tokens = wish->kv_tokens > 0 && wish->kv_tokens < most ? wish->kv_tokens : most;
     }
-    pl_placement cpu = {
-        .backend = PL_BACKEND_CPU, .sessions = c.sessions_most, .context = c.context_most, .batch_rows = c.rows_most};
+    pl_placement cpu = {.backend = PL_BACKEND_CPU,
+                        .ple = wish->ple == PL_PLE_DISK ? PL_PLE_DISK : PL_PLE_AUTO,
+                        .cache = wish->cache,
+                        .sessions = c.sessions_most,
+                        .context = c.context_most,
+                        .batch_rows = c.rows_most};
+    if (cpu.ple == PL_PLE_DISK && wish->batch_rows <= 0)
+        cpu.batch_rows = lesser(DISK_BATCH_ROWS, c.rows_most);
     cpu.kv_tokens = kv_tokens_on_cpu(&c, &cpu);
     if (wish->backend != PL_BACKEND_CPU) {
         pl_status status = choose_card(&c, out, &why);
@@ -363,7 +378,7 @@ pl_status pl_placement_here(const pl_checkpoint *checkpoint, const pl_placement_
     pl_memory_plan plan;
     pl_device_list cards = {.n = 0};
     pl_machine machine = {.cards = &cards, .free_memory = pl_free_memory()};
-    pl_memory_plan_compute(checkpoint, PL_KV_PAGE, 1, &plan);
+    pl_memory_plan_compute(checkpoint, PL_KV_PAGE, 1, wish->cache, &plan);
     if (wish->backend != PL_BACKEND_CPU)
         pl_devices_list(&cards);
     if (wish->device >= 0 && wish->device < cards.n)

@@ -7,7 +7,7 @@
  *
  * On a card, what does not fit is made smaller in this order: rows a step, down to 64 (prompts are read in smaller
  * pieces); the context, down to 2048, unless it was asked for; the sessions, unless they were asked for. A model that
- * even so does not fit is computed on the CPU, or refused where a card was asked for.
+ * even so does not fit is computed on the CPU, or refused where a card was asked for. So are K/V of other types than f32.
  *
  * The per-layer table, unless asked for elsewhere, goes
  *   to the card, where 1 GiB stays free behind everything else: it is fastest there, but not by as much as other
@@ -15,7 +15,9 @@
  *   else to pinned memory of the host, where it takes at most half of what is free: pinned memory cannot be swapped, so
  *     as much is left to everyone else;
  *   else it stays in the file, in page cache where three quarters of what is free hold it, as other files want some,
- *   and on disk where they do not. */
+ *   and on disk where they do not.
+ * The CPU uses the mapped file, which may fill memory as far as others leave it free. Asked for `disk` it reads rows from
+ * the file instead, and takes fewer rows a step. */
 #ifndef PL_ENGINE_PLACEMENT_H
 #define PL_ENGINE_PLACEMENT_H
 
@@ -34,6 +36,7 @@ typedef struct pl_placement_wish {
     int sessions, context, batch_rows;
     int64_t kv_tokens; /* 0: sessions x context; -1: as much as is sensible */
     size_t kv_bytes;   /* most that they may take, but for one context's; 0: any */
+    pl_cache_type cache;
 } pl_placement_wish;
 
 typedef struct pl_machine {
@@ -45,15 +48,17 @@ typedef struct pl_placement {
     pl_backend_kind backend; /* PL_BACKEND_CPU or PL_BACKEND_CUDA */
     int device;
     char pci_id[sizeof((pl_device *)0)->pci_id]; /* of the card */
-    pl_ple_placement ple;                        /* on the CPU PL_PLE_AUTO */
+    pl_ple_placement ple;                        /* on the CPU PL_PLE_AUTO, the mapped file, or PL_PLE_DISK */
     int sessions, context, batch_rows;
     int64_t kv_tokens;           /* shared by the sessions; 0: sessions x context */
+    pl_cache_type cache;         /* as wished */
     pl_card_memory memory;       /* zero on the CPU */
     char reason[PL_ERROR_BYTES]; /* what was chosen and why, in a line; empty where the CPU was asked for */
 } pl_placement;
 
 /* The most tokens whose K/V take at most `bytes`, but at least one context's, and no more than all sessions can hold. */
-int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, size_t bytes);
+int64_t pl_placement_kv_tokens(const pl_config *config, int sessions, int context, int batch_rows, pl_cache_type cache,
+                               size_t bytes);
 
 /* A pure function. PL_ERR_ARGUMENT: there are cards, but not the one asked for. With PL_BACKEND_CUDA also
  * PL_ERR_UNSUPPORTED (no card, one that is too old) and PL_ERR_MEMORY, whose message says what would fit. */

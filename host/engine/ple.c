@@ -4,6 +4,7 @@
 
 #include "host/engine/ple.h"
 
+#include "host/engine/ple_gather.h"
 #include "host/engine/ple_service.h"
 
 #include <assert.h>
@@ -19,7 +20,7 @@ struct pl_ple {
     pl_backend *backend;
     pl_tensor table; /* its rows that serve */
     pl_ple_params params;
-    bool in_place; /* the ops read the mapped file */
+    bool in_place; /* the ops read the host's memory, and so the mapped file */
     size_t row_bytes;
 
     void *copy; /* VRAM, PINNED */
@@ -29,6 +30,12 @@ struct pl_ple {
     size_t shared_bytes;
     pl_row_cache *cache;
     pl_ple_service *service;
+
+    pl_ple_gather *gather; /* DISK, for the CPU's ops */
+    char *rows;            /* [max_rows] of a step */
+    size_t rows_bytes;
+    uint32_t brought; /* the ticket of that step */
+
     uint32_t ticket;              /* the last one */
     uint64_t after[PL_PLE_SLOTS]; /* a mark behind the last step that read the slot; 0: none */
 };
@@ -65,8 +72,11 @@ pl_ple_bytes pl_ple_memory(const pl_checkpoint *checkpoint, const pl_backend *ba
     /* Kernels read in pieces of 16 bytes. */
     size_t whole = round_up((size_t)table.rows * pl_tensor_row_bytes(&table), 16);
     size_t ring = LINE + PL_PLE_SLOTS * (size_t)params->max_rows * row_stride(&table);
-    if (ops_read_the_file(backend))
+    if (ops_read_the_file(backend) && params->placement != PL_PLE_DISK)
         return (pl_ple_bytes){0};
+    if (ops_read_the_file(backend))
+        return (pl_ple_bytes){.shared = (size_t)params->max_rows * pl_tensor_row_bytes(&table),
+                              .cache = params->cache_bytes};
     switch (params->placement) {
     case PL_PLE_VRAM: return (pl_ple_bytes){.memory = whole};
     case PL_PLE_PINNED: return (pl_ple_bytes){.shared = whole};
@@ -161,6 +171,14 @@ static pl_status start_service(pl_ple *ple, pl_error *err)
     return pl_ple_service_start(&params, &ple->service, err);
 }
 
+static pl_status start_gathering(pl_ple *ple, const pl_checkpoint *checkpoint, pl_error *err)
+{
+    ple->rows = ple->backend->shared_take(ple->backend, ple->rows_bytes);
+    if (!ple->rows)
+        return pl_fail_memory(err, ple->rows_bytes, "rows of per-layer embeddings");
+    return pl_ple_gather_open(checkpoint, &ple->table, ple->params.cache_bytes, &ple->gather, err);
+}
+
 pl_status pl_ple_open(const pl_checkpoint *checkpoint, pl_backend *backend, const pl_ple_params *params, pl_ple **out,
                       pl_error *err)
 {
@@ -175,7 +193,10 @@ pl_status pl_ple_open(const pl_checkpoint *checkpoint, pl_backend *backend, cons
     ple->row_bytes = pl_tensor_row_bytes(&ple->table);
     pl_status status = PL_OK;
     assert(ple->in_place || params->placement != PL_PLE_AUTO);
-    if (!ple->in_place && (params->placement == PL_PLE_VRAM || params->placement == PL_PLE_PINNED)) {
+    if (ple->in_place && params->placement == PL_PLE_DISK) {
+        ple->rows_bytes = bytes.shared;
+        PL_TRY_GOTO(start_gathering(ple, checkpoint, err));
+    } else if (!ple->in_place && (params->placement == PL_PLE_VRAM || params->placement == PL_PLE_PINNED)) {
         ple->copy_bytes = bytes.memory + bytes.shared;
         PL_TRY_GOTO(copy_table(ple, checkpoint, err));
     } else if (!ple->in_place) {
@@ -203,6 +224,9 @@ void pl_ple_free(pl_ple *ple)
         b->shared_give(b, ple->copy, ple->copy_bytes);
     if (ple->shared)
         b->shared_give(b, ple->shared, ple->shared_bytes);
+    if (ple->rows)
+        b->shared_give(b, ple->rows, ple->rows_bytes);
+    pl_ple_gather_free(ple->gather);
     if (ple->params.placement == PL_PLE_DISK && !ple->in_place)
         pl_ple_advise(ple->table.data, (size_t)ple->table.rows * ple->row_bytes, MADV_NORMAL);
     pl_row_cache_free(ple->cache);
@@ -227,6 +251,12 @@ pl_ple_rows pl_ple_view(const pl_ple *ple)
         view.slots = PL_PLE_SLOTS;
         view.slot_bytes = (size_t)ple->params.max_rows * view.row_bytes;
     }
+    if (ple->gather) {
+        view.base = ple->rows;
+        view.ready = &ple->brought;
+        view.slots = 1;
+        view.slot_bytes = ple->rows_bytes;
+    }
     return view;
 }
 
@@ -234,6 +264,10 @@ pl_status pl_ple_request(pl_ple *ple, const pl_ple_want *rows, int n, uint32_t *
 {
     pl_backend *b = ple->backend;
     *ticket = 0;
+    if (ple->gather) {
+        PL_TRY(pl_ple_gather_rows(ple->gather, rows, n, ple->rows, err));
+        *ticket = ++ple->brought;
+    }
     if (!ple->service)
         return PL_OK;
     if (ple->ticket)
@@ -249,11 +283,16 @@ void pl_ple_will_need(const pl_ple *ple, const int32_t *ids, size_t n)
 {
     for (size_t i = 0; i < n && !ple->copy; i++) {
         int32_t row = ids[i] >= 0 && ids[i] < ple->table.rows ? ids[i] : 0;
-        pl_ple_advise(pl_tensor_row(&ple->table, row), ple->row_bytes, MADV_WILLNEED);
+        if (ple->gather)
+            pl_ple_gather_ask(ple->gather, row);
+        else
+            pl_ple_advise(pl_tensor_row(&ple->table, row), ple->row_bytes, MADV_WILLNEED);
     }
 }
 
 pl_ple_stats pl_ple_statistics(pl_ple *ple)
 {
+    if (ple->gather)
+        return pl_ple_gather_stats(ple->gather);
     return ple->service ? pl_ple_service_stats(ple->service) : (pl_ple_stats){0};
 }

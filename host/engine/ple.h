@@ -1,7 +1,8 @@
 /* The per-layer-embedding service: rows of the PLE table, brought to where a step needs them.
  *
  * The table is half of the model, and a token needs one row of it. Where it is kept changes no result:
- *   the CPU's ops   the mapped file, whatever the placement; nothing below it
+ *   the CPU's ops   the mapped file, whatever the placement, but for DISK: each step's rows are read from the file into
+ *                   memory, and a cache keeps those used lately; nothing below it
  *   VRAM, PINNED    a copy that the card reads by itself, in its own memory or over the bus
  *   HOST            in memory, as the mapped file's pages; a thread copies each step's rows to where the card reads them
  *   DISK            the same with the file's pages left to themselves, and a cache of rows used lately
@@ -47,7 +48,8 @@ typedef struct pl_ple_want {
 /* Asks for the rows of the next step, in the order of its rows; n <= max_rows. To be called once a step and before the
  * step is queued on the backend's stream, outside begin and end; steps are queued in the order of their tickets. Returns
  * at once, but for PL_PLE_SLOTS steps that have not yet read their rows. The draws waited for are queued before
- * the step. *ticket: 0 where there is no thread, and nothing to do. PL_ERR_DEVICE as from the backend. */
+ * the step. *ticket: 0 where there is no thread, and nothing to do. PL_ERR_DEVICE as from the backend;
+ * for the CPU's ops PL_ERR_IO where the file cannot be read. */
 pl_status pl_ple_request(pl_ple *ple, const pl_ple_want *rows, int n, uint32_t *ticket, pl_error *err);
 
 #define PL_PLE_SLOTS 4
@@ -56,10 +58,10 @@ pl_status pl_ple_request(pl_ple *ple, const pl_ple_want *rows, int n, uint32_t *
 void pl_ple_will_need(const pl_ple *ple, const int32_t *ids, size_t n);
 
 typedef struct pl_ple_stats {
-    uint64_t rows;           /* that the thread served */
+    uint64_t rows;           /* that were served */
     uint64_t hits;           /* of them, from the cache */
     uint64_t bytes;          /* read from the table */
-    double wait_s, gather_s; /* that the thread waited for ids, and copied */
+    double wait_s, gather_s; /* waited for ids, and copied */
 } pl_ple_stats;
 
 pl_ple_stats pl_ple_statistics(pl_ple *ple);

@@ -13,6 +13,7 @@ static pl_prefix_file_head expected_head(const pl_prefixes *p, uint64_t model)
 {
     pl_prefix_file_head head = {.version = PL_PREFIX_FILE_VERSION,
                                 .page_tokens = PL_KV_PAGE,
+                                .cache_type = (uint16_t)pl_kv_type(p->kv),
                                 .model = model,
                                 .page_bytes = {p->pool[PL_KV_GLOBAL]->page_bytes, p->pool[PL_KV_LOCAL]->page_bytes},
                                 .window = (uint32_t)p->window,
@@ -182,6 +183,13 @@ static pl_status differs(const source *s, const char *what, uint64_t got, uint64
                    (unsigned long long)expected);
 }
 
+static pl_status other_type(const source *s, uint16_t got, pl_cache_type expected, pl_error *err)
+{
+    const char *name = got <= PL_CACHE_Q8_0 ? pl_cache_type_name((pl_cache_type)got) : "a type that this program lacks";
+    return pl_fail(err, PL_ERR_FORMAT, "%s: its keys and values are kept in %s, these in %s (--cache-type)", s->where,
+                   name, pl_cache_type_name(expected));
+}
+
 static pl_status check_head(source *s, const pl_prefixes *p, uint64_t model, pl_error *err)
 {
     const pl_prefix_file_head want = expected_head(p, model), *head = &s->head;
@@ -196,6 +204,8 @@ static pl_status check_head(source *s, const pl_prefixes *p, uint64_t model, pl_
         return damaged(s, "these are prefixes of another model", err);
     if (head->page_tokens != want.page_tokens)
         return differs(s, "tokens of a page", head->page_tokens, want.page_tokens, err);
+    if (head->cache_type != want.cache_type)
+        return other_type(s, head->cache_type, (pl_cache_type)want.cache_type, err);
     for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
         if (head->page_bytes[kind] != want.page_bytes[kind])
             return differs(s, "bytes of a page", head->page_bytes[kind], want.page_bytes[kind], err);

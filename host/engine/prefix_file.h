@@ -18,7 +18,8 @@
 typedef struct pl_prefix_file_head {
     char magic[8];
     uint32_t version;
-    uint32_t page_tokens;
+    uint16_t page_tokens;
+    uint16_t cache_type; /* pl_cache_type */
     uint64_t model;
     uint64_t page_bytes[PL_KV_KINDS];
     uint32_t window, n_kv_layers;

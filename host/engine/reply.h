@@ -1,6 +1,6 @@
 /* One answer's state, whoever runs the steps: from the logits behind its last token to the events of the next.
  *
- *     choose (logits -> a token) -> show (the token -> text, an event, whether it was the last) -> choose ...
+ *     choose (logits -> tokens) -> show (a token -> text, an event, whether it was the last) -> choose ...
  *
  * Choosing works in room of the caller's, so that threads choose for many answers beside each other; an answer itself is
  * used by one thread at a time. After creation nothing is allocated, but for text that is longer than any before. */
@@ -23,11 +23,21 @@ pl_status pl_reply_create(const pl_model *model, int32_t context, const int32_t 
                           const pl_generation *params, bool drawn, pl_reply **out, pl_error *err);
 void pl_reply_free(pl_reply *reply);
 
-/* Chooses the next token from logits [vocab]. room: pl_candidates_init() for the vocabulary. */
-pl_status pl_reply_choose(pl_reply *reply, pl_candidates *room, const float *logits, pl_error *err);
+/* Chooses tokens from logits [n_drafts + 1][vocab], behind the answer's last token and each of the drafts: the first, and
+ * another as long as the one before is the draft and not the answer's last. room: pl_candidates_init() for the vocabulary.
+ * All tokens chosen before have been shown. An error is that of the first choice: later ones come again where they matter. */
+pl_status pl_reply_choose(pl_reply *reply, pl_candidates *room, const float *logits, const int32_t *drafts,
+                          int32_t n_drafts, pl_error *err);
+
+/* The token that this would choose `ahead` tokens later, as far as can be known now. */
+pl_status pl_reply_guess(const pl_reply *reply, pl_candidates *room, const float *logits, int ahead, int32_t *token,
+                         pl_error *err);
 
 /* Whether its tokens can be drawn by ops: by the sampling's parameters, without grammar and log probabilities. */
 bool pl_reply_can_be_drawn(const pl_reply *reply);
+
+/* How many of the largest logits the next token depends on, as pl_sampler_top() says; 0: on all. */
+int32_t pl_reply_top(const pl_reply *reply);
 
 /* A sampler for that, which goes on where this reply is; tokens: prompt and answer so far. drawn: not so created. */
 pl_status pl_reply_copy_sampler(const pl_reply *reply, const int32_t *tokens, size_t n, pl_draw *out, pl_error *err);
@@ -36,10 +46,11 @@ pl_status pl_reply_copy_sampler(const pl_reply *reply, const int32_t *tokens, si
  * pl_sampler_sample(). */
 pl_status pl_reply_take(pl_reply *reply, int32_t token, pl_error *err);
 
-/* The token chosen last. */
+/* Tokens chosen and not shown, and the first of them. */
+int32_t pl_reply_chosen(const pl_reply *reply);
 int32_t pl_reply_token(const pl_reply *reply);
 
-/* Counts the token, reports it, and, where it is the last one, what text was held back. *done: it was.
+/* Counts that token, reports it, and, where it is the last one, what text was held back. *done: it was.
  * PL_ERR_CANCELLED: the callback wants no more. */
 pl_status pl_reply_show(pl_reply *reply, bool *done, pl_error *err);
 

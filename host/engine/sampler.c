@@ -253,6 +253,36 @@ static void apply(const pl_sampler *s, pl_sampler_step step, bool greedy, pl_can
         pl_candidates_temperature(c, p->temperature);
 }
 
+/* Whether a step changes or drops logits, unless it is top-k; greedy as in apply(). */
+static bool has_effect(const pl_sampling *p, pl_sampler_step step, bool greedy)
+{
+    switch (step) {
+    case PL_SAMPLER_PENALTIES:
+        return p->repeat_penalty != 1.0f || p->presence_penalty != 0.0f || p->frequency_penalty != 0.0f;
+    case PL_SAMPLER_DRY: return p->dry_multiplier > 0.0f;
+    case PL_SAMPLER_TYPICAL: return !greedy && p->typical_p < 1.0f;
+    case PL_SAMPLER_TOP_P: return !greedy && p->top_p < 1.0f;
+    case PL_SAMPLER_MIN_P: return !greedy && p->min_p > 0.0f;
+    case PL_SAMPLER_TEMPERATURE: return !greedy && p->temperature != 1.0f;
+    default: return false;
+    }
+}
+
+int32_t pl_sampler_top(const pl_sampler *sampler, int32_t most)
+{
+    const pl_sampling *p = &sampler->params;
+    bool greedy = is_greedy(p);
+    if (p->n_bias > 0)
+        return 0;
+    for (size_t i = 0; p->order[i] != PL_SAMPLER_END; i++) {
+        if (!greedy && p->order[i] == PL_SAMPLER_TOP_K && p->top_k > 0)
+            return p->top_k <= most ? p->top_k : 0;
+        if (has_effect(p, p->order[i], greedy))
+            return 0;
+    }
+    return greedy ? 1 : 0;
+}
+
 static pl_status all_banned(const pl_sampler *s, bool masked, pl_error *err)
 {
     return pl_fail(err, PL_ERR_ARGUMENT, "sampling: the bias%s bans all %d tokens", masked ? " with the grammar" : "",
@@ -278,6 +308,17 @@ pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const floa
         return all_banned(sampler, mask != NULL, err);
     *id = chosen;
     return PL_OK;
+}
+
+pl_status pl_sampler_guess(pl_sampler *sampler, pl_candidates *room, const float *logits, const uint32_t *mask,
+                           int ahead, int32_t *id, pl_error *err)
+{
+    pl_rng rng = sampler->rng;
+    for (int i = 0; i < ahead; i++)
+        pl_rng_next(&sampler->rng);
+    pl_status status = pl_sampler_sample(sampler, room, logits, mask, id, err);
+    sampler->rng = rng;
+    return status;
 }
 
 /* ---- logprobs ---------------------------------------------------------------------------------- */

@@ -42,11 +42,20 @@ void pl_sampler_follow(pl_sampler *sampler, int32_t token);
 const pl_sampling *pl_sampler_params(const pl_sampler *sampler);
 pl_rng pl_sampler_rng(const pl_sampler *sampler);
 
+/* How many of the largest logits the next sample depends on, counted with ties broken by lower id: those alone choose it,
+ * whatever stands for the others, as long as it is less. 0: on all, or on more than `most`. */
+int32_t pl_sampler_top(const pl_sampler *sampler, int32_t most);
+
 /* logits: [vocab], not changed. room: pl_candidates_init() for this vocabulary. mask: tokens whose bit is not set (bit
  * id % 32 of word id / 32) count as if they were not there; NULL: none such. Does not accept the token. PL_ERR_NUMERIC
  * names the first logit that is not finite, PL_ERR_ARGUMENT says that bias and mask leave no token. */
 pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const float *logits, const uint32_t *mask,
                             int32_t *id, pl_error *err);
+
+/* The token that it would choose from these logits `ahead` tokens later, without those in between in its history: takes
+ * no random number, but uses the one of that draw. */
+pl_status pl_sampler_guess(pl_sampler *sampler, pl_candidates *room, const float *logits, const uint32_t *mask,
+                           int ahead, int32_t *id, pl_error *err);
 
 /* Natural logarithms of probabilities under softmax(logits), logits [vocab]: of id into *logprob, and of
  * the n_top best tokens into top[0..n_top), best first, lower ids first where equal. n_top may be 0.

@@ -119,6 +119,7 @@ static pl_status allocate(pl_scheduler *s, pl_error *err)
         return pl_fail_memory(err, n * sizeof *s->item, "a scheduler");
     for (int32_t i = 0; i < threads; i++)
         PL_TRY(pl_candidates_init(&s->room[i], e->config->vocab, err));
+    PL_TRY(pl_proposals_start(s, err));
     return pl_run_start(s, err);
 }
 
@@ -234,6 +235,7 @@ static void free_lists(pl_scheduler *s)
     for (int i = 0; s->room && i < pl_pool_threads(s->engine->backend->pool); i++)
         pl_candidates_free(&s->room[i]);
     pl_run_stop(s);
+    pl_proposals_stop(s);
     free(s->room);
     free(s->row);
     free(s->picked);

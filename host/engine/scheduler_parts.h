@@ -6,7 +6,7 @@
  *
  * scheduler.c is its face and its thread's loop; scheduler_task.c makes and ends requests; scheduler_room.c gives and takes
  * sequences and K/V; scheduler_path.c chooses paths; scheduler_step.c says what a step reads and tells what came of it,
- * scheduler_run.c runs it; scheduler_stats.c counts.
+ * scheduler_draft.c proposes tokens to be verified with it, scheduler_run.c runs it; scheduler_stats.c counts.
  *
  * Where the ops draw (host/ops/draw.h), they choose for every request that they can choose for; the sampler of its reply
  * follows, so that it can go on elsewhere, and the ops' one is a copy that is made when its sequence needs one. Rows of
@@ -17,6 +17,7 @@
 #ifndef PL_ENGINE_SCHEDULER_PARTS_H
 #define PL_ENGINE_SCHEDULER_PARTS_H
 
+#include "host/engine/draft_path.h"
 #include "host/engine/elastic.h"
 #include "host/engine/engine.h"
 #include "host/engine/prefix.h"
@@ -72,6 +73,9 @@ typedef struct pl_task {
     int32_t n_stretches;  /* 0: the path is not chosen yet */
     uint64_t not_before;  /* releases that must have been before it is tried again */
     int32_t rows, wanted; /* of the step at hand; the first of its wanted rows */
+    pl_draft *draft;      /* NULL: nothing is proposed */
+    pl_lane *draft_lane;  /* NULL: not by a path */
+    int32_t proposed;     /* the last rows of the step at hand, behind the task's tokens */
     bool sampling;        /* its sequence's draws go on from where its reply is */
 
     double arrived_s, started_s, first_s, last_s; /* started_s: 0 before its first step */
@@ -127,6 +131,11 @@ struct pl_scheduler {
     pl_task **ahead; /* [capacity] of the step that is queued behind the one at hand */
     int32_t n_ahead; /* 0: there is none. As long as there is, nobody's sequence is taken back */
     pl_step_cost cost;
+    pl_draft_sense sense;
+    pl_task **proposing;       /* [capacity] answers of the step at hand that could verify something */
+    pl_draft **draft;          /* [capacity] theirs */
+    pl_draft_by_path *by_path; /* [capacity] */
+    double equal_rows;         /* of the step at hand: as many that choose would take as long */
     pl_elastic_state elastic;
     uint64_t releases; /* of sequences so far */
     int64_t step;
@@ -160,6 +169,11 @@ pl_lane *pl_task_lane(const pl_task *task, int32_t position);
 static inline pl_lane *pl_task_last_lane(const pl_task *task)
 {
     return task->n_stretches ? task->stretch[task->n_stretches - 1].lane : NULL;
+}
+/* Whether the step at hand gives it a token. */
+static inline bool pl_task_chooses(const pl_task *task)
+{
+    return task->reply && task->held + task->rows - task->proposed == task->n_tokens;
 }
 static inline bool pl_task_pure(const pl_task *task)
 {
@@ -197,6 +211,20 @@ void pl_lanes_follow(pl_scheduler *s, double now);
 
 /* For a task that has none yet. */
 void pl_lanes_choose(pl_scheduler *s, pl_task *task, double now);
+
+/* ---- scheduler_draft.c; the engine's lock is held ---- */
+
+pl_status pl_proposals_start(pl_scheduler *s, pl_error *err);
+void pl_proposals_stop(pl_scheduler *s);
+
+/* Adds proposals to the rows of picked[], as far as there is room that nobody else has to give up for it. */
+void pl_proposals_add(pl_scheduler *s);
+
+/* Takes a task's proposals out of the step. */
+void pl_proposals_drop(pl_task *task);
+
+/* After the step: forgets those that were not chosen. */
+void pl_proposals_settle(pl_scheduler *s, pl_task *task);
 
 /* ---- scheduler_run.c; the engine's lock is held ---- */
 

@@ -25,12 +25,6 @@ void pl_run_stop(pl_scheduler *s)
 
 /* ---- queueing ---------------------------------------------------------------------------------- */
 
-/* Whether the step at hand gives it a token. */
-static bool chooses(const pl_task *t)
-{
-    return t->reply && t->held + t->rows == t->n_tokens;
-}
-
 /* The rows of some tasks; returns how many. */
 static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
 {
@@ -43,7 +37,8 @@ static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
                                .position = p,
                                .sequence = t->sequence,
                                .path = &pl_task_lane(t, p)->path,
-                               .wanted = t->sum || p == t->n_tokens - 1};
+                               .wanted = t->sum || p >= t->n_tokens - 1,
+                               .top = t->reply ? pl_reply_top(t->reply) : 0};
             row.draw = row.wanted && t->drawn;
             wanted += row.wanted;
             s->row[rows++] = row;
@@ -66,7 +61,7 @@ static pl_status start_sampler(pl_scheduler *s, pl_task *t, pl_error *err)
 static pl_status queue(pl_scheduler *s, pl_task *const *task, int32_t n, pl_error *err)
 {
     for (int32_t i = 0; i < n; i++)
-        if (task[i]->drawn && chooses(task[i]))
+        if (task[i]->drawn && pl_task_chooses(task[i]))
             PL_TRY(start_sampler(s, task[i], err));
     int32_t rows = fill_rows(s, task, n);
     pl_step_watch(s->engine->step, NULL, NULL);
@@ -82,7 +77,7 @@ static bool may_go_on(const pl_scheduler *s, const pl_task *t)
     bool length = t->asked.generation.max_tokens >= 0 &&
                   pl_reply_tokens(t->reply) + 1 >= (size_t)t->asked.generation.max_tokens;
     bool moves = !t->own_lane && t->asked.moves != PL_MOVES_NONE;
-    return t->drawn && t->rows == 1 && chooses(t) && !t->ended && !length && !moves &&
+    return t->drawn && t->rows == 1 && pl_task_chooses(t) && !t->ended && !length && !moves &&
            t->n_tokens < s->engine->context && !atomic_load(&t->cancelled);
 }
 
@@ -191,7 +186,7 @@ static void take_drawn(pl_scheduler *s, pl_task *const *task, int32_t n)
 {
     for (int32_t i = 0; i < n; i++) {
         pl_task *t = task[i];
-        if (!t->drawn || !chooses(t))
+        if (!t->drawn || !pl_task_chooses(t))
             continue;
         t->chosen = true;
         t->status = pl_reply_take(t->reply, pl_step_drawn(s->result, t->wanted), &t->failure);
@@ -201,6 +196,7 @@ static void take_drawn(pl_scheduler *s, pl_task *const *task, int32_t n)
 typedef struct chooser {
     pl_scheduler *s;
     pl_task *const *task; /* of the logits' rows */
+    int32_t first;        /* wanted row of them */
     const float *logits;
 } chooser;
 
@@ -211,26 +207,37 @@ static void choose_some(void *ctx, int64_t begin, int64_t end, int thread)
     for (int64_t i = begin; i < end; i++) {
         pl_task *t = c->task[i];
         t->chosen = true;
-        t->status = pl_reply_choose(t->reply, &c->s->room[thread], c->logits + i * vocab, &t->failure);
+        t->status = pl_reply_choose(t->reply, &c->s->room[thread], c->logits + (t->wanted - c->first) * vocab,
+                                    t->tokens + t->n_tokens, t->proposed, &t->failure);
     }
+}
+
+/* Tokens for some whose wanted rows stand behind each other. */
+static pl_status choose_group(pl_scheduler *s, pl_task *const *task, int32_t n, int32_t rows, pl_error *err)
+{
+    chooser c = {.s = s, .task = task, .first = task[0]->wanted};
+    PL_TRY(pl_step_logits(s->engine->step, c.first, rows, &c.logits, err));
+    pl_pool_for(s->engine->backend->pool, n, 1, choose_some, &c);
+    return PL_OK;
 }
 
 /* Tokens for those whom the host chooses for, logits as they come. */
 static pl_status choose(pl_scheduler *s, pl_task *const *task, int32_t n, pl_error *err)
 {
     pl_task *group[PL_STEP_LOGITS];
-    chooser c = {.s = s, .task = group};
-    for (int32_t i = 0, in_group = 0; i < n; i++) {
-        if (!task[i]->drawn && chooses(task[i]))
-            group[in_group++] = task[i];
-        bool last = i == n - 1 || !task[i + 1]->reply;
-        if (in_group > 0 && (last || in_group == PL_STEP_LOGITS)) {
-            PL_TRY(pl_step_logits(s->engine->step, group[0]->wanted, in_group, &c.logits, err));
-            pl_pool_for(s->engine->backend->pool, in_group, 1, choose_some, &c);
-            in_group = 0;
+    int32_t in_group = 0, rows = 0;
+    for (int32_t i = 0; i < n; i++) {
+        if (task[i]->drawn || !pl_task_chooses(task[i]))
+            continue;
+        int32_t more = 1 + task[i]->proposed;
+        if (in_group > 0 && rows + more > PL_STEP_LOGITS) {
+            PL_TRY(choose_group(s, group, in_group, rows, err));
+            in_group = rows = 0;
         }
+        group[in_group++] = task[i];
+        rows += more;
     }
-    return PL_OK;
+    return in_group > 0 ? choose_group(s, group, in_group, rows, err) : PL_OK;
 }
 
 static pl_status sum_states(pl_scheduler *s, pl_task *t, pl_error *err)
@@ -260,11 +267,12 @@ static pl_status finish(pl_scheduler *s, pl_task *const *task, int32_t n, pl_err
 
 /* ---- running ----------------------------------------------------------------------------------- */
 
-/* Some row's values are not finite: each by itself, so that only whose they are fails. */
+/* Some row's values are not finite: each by itself, and without what was proposed, so that only whose they are fails. */
 static void run_each(pl_scheduler *s)
 {
     for (int32_t i = 0; i < s->n_picked; i++) {
         pl_task *t = s->picked[i];
+        pl_proposals_drop(t);
         pl_status status = pl_kv_extend(s->engine->kv, t->sequence, t->rows, &t->failure);
         if (status == PL_OK)
             status = queue(s, &t, 1, &t->failure);

@@ -122,9 +122,10 @@ static double charge(pl_scheduler *s)
     double all = 0;
     for (int32_t i = 0; i < s->n_picked; i++) {
         pl_task *t = s->picked[i];
+        int32_t chosen = t->chosen ? 1 + t->proposed : 0;
         for (int32_t p = t->held - t->rows; p < t->held; p++) {
             pl_lane *lane = pl_task_lane(t, p);
-            bool wanted = t->sum || (t->chosen && p == t->held - 1);
+            bool wanted = t->sum || p >= t->held - chosen;
             all += lane->weight * (wanted ? 1 : s->prompt_weight);
             t->charge += lane->weight;
             s->count.paths[pl_stats_lane(s, lane)].rows++;
@@ -173,6 +174,12 @@ static void show(pl_scheduler *s, pl_task *t, double now)
         pl_task_end(t, status, &t->failure);
 }
 
+static void show_chosen(pl_scheduler *s, pl_task *t, double now)
+{
+    while (!t->ended && pl_reply_chosen(t->reply) > 0)
+        show(s, t, now);
+}
+
 static void deliver(pl_scheduler *s, pl_task *t, double now)
 {
     will_need(s, t);
@@ -188,7 +195,7 @@ static void deliver(pl_scheduler *s, pl_task *t, double now)
         t->first_s = t->last_s = now;
         pl_task_end(t, t->status, &t->failure);
     } else {
-        show(s, t, now);
+        show_chosen(s, t, now);
     }
 }
 
@@ -203,7 +210,7 @@ static void count_room(pl_scheduler *s)
 /* Runs a step with the engine's lock held; returns whether there was one. */
 static bool run_step(pl_scheduler *s)
 {
-    double begin = s->last_end_s;
+    double begin = s->last_end_s, proposed = begin;
     if (!pl_run_take_ahead(s)) {
         double now = pl_clock_seconds();
         pl_lanes_follow(s, now);
@@ -213,17 +220,21 @@ static bool run_step(pl_scheduler *s)
         if (s->n_picked == 0)
             return false;
         begin = pl_clock_seconds();
+        pl_proposals_add(s);
+        proposed = pl_clock_seconds();
     }
     pl_run_picked(s);
     s->last_end_s = pl_clock_seconds();
-    double took = s->last_end_s - begin;
     double rows = charge(s);
-    if (rows > 0)
-        pl_step_cost_learn(&s->cost, rows, took);
-    pl_stats_add(&s->count.step_s, took);
+    if (rows > 0) {
+        pl_step_cost_learn(&s->cost, rows, s->last_end_s - proposed);
+        pl_draft_cost_learn(&s->sense.cost, s->equal_rows, s->last_end_s - proposed);
+    }
+    pl_stats_add(&s->count.step_s, s->last_end_s - begin);
     s->count.steps++;
     s->step++;
     for (int32_t i = 0; i < s->n_picked; i++) {
+        pl_proposals_settle(s, s->picked[i]);
         count_read(s, s->picked[i]);
         keep_read(s, s->picked[i]);
     }

@@ -111,7 +111,8 @@ void pl_task_leave(pl_scheduler *s, pl_task *task)
     if (task->client)
         task->client->live--;
     pl_lane_drop(s, task->own_lane);
-    task->own_lane = NULL;
+    pl_lane_drop(s, task->draft_lane);
+    task->own_lane = task->draft_lane = NULL;
 }
 
 /* ---- life -------------------------------------------------------------------------------------- */
@@ -159,7 +160,7 @@ static pl_status fill(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error
         PL_TRY(pl_reply_create(s->engine->model, s->engine->context, r->prompt, r->n_prompt, &r->generation, false,
                                &t->reply, err));
         t->drawn = s->engine->draws && pl_reply_can_be_drawn(t->reply);
-        return PL_OK;
+        return s->engine->draws ? PL_OK : pl_draft_create(&r->generation.draft, (int32_t)room, &t->draft, err);
     }
     size_t hidden = (size_t)s->engine->config->hidden;
     t->sum = calloc(hidden, sizeof *t->sum);
@@ -167,23 +168,38 @@ static pl_status fill(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error
     return t->sum && t->mean ? PL_OK : pl_fail_memory(err, hidden * sizeof *t->sum, "a request's states");
 }
 
-/* The path asked for, "auto" for none. */
-static pl_status take_path(pl_scheduler *s, pl_task *t, const char *name, pl_error *err)
+static pl_status take_lane(pl_scheduler *s, const char *name, pl_lane **out, pl_error *err)
 {
-    const pl_checkpoint *checkpoint = s->engine->model->checkpoint;
-    if (name && strcmp(name, "auto") == 0)
-        return PL_OK;
     pl_path path;
-    PL_TRY(pl_path_parse(checkpoint, name ? name : pl_path_default(checkpoint), &path, err));
+    PL_TRY(pl_path_parse(s->engine->model->checkpoint, name, &path, err));
     pthread_mutex_lock(&s->lock);
-    pl_status status = pl_lane_take(s, &path, &t->own_lane, err);
+    pl_status status = pl_lane_take(s, &path, out, err);
     pthread_mutex_unlock(&s->lock);
-    if (status == PL_OK) {
-        t->stretch[0] = (pl_stretch){0, t->own_lane};
-        t->n_stretches = 1;
-        t->reason = "asked for";
-    }
     return status;
+}
+
+/* The path asked for, "auto" for none; that of its drafts. */
+static pl_status take_paths(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error *err)
+{
+    const char *name = r->path ? r->path : pl_path_default(s->engine->model->checkpoint);
+    if (r->generation.draft.path && t->draft)
+        PL_TRY(take_lane(s, r->generation.draft.path, &t->draft_lane, err));
+    if (strcmp(name, "auto") == 0)
+        return PL_OK;
+    PL_TRY(take_lane(s, name, &t->own_lane, err));
+    t->stretch[0] = (pl_stretch){0, t->own_lane};
+    t->n_stretches = 1;
+    t->reason = "asked for";
+    return PL_OK;
+}
+
+/* A task that nobody has seen. */
+static void drop(pl_scheduler *s, pl_task *t)
+{
+    pthread_mutex_lock(&s->lock);
+    pl_task_leave(s, t);
+    pthread_mutex_unlock(&s->lock);
+    pl_task_free(t);
 }
 
 pl_status pl_task_create(pl_scheduler *s, const pl_request *request, pl_task **out, pl_error *err)
@@ -198,12 +214,12 @@ pl_status pl_task_create(pl_scheduler *s, const pl_request *request, pl_task **o
     t->arrived_s = pl_clock_seconds();
     pl_status status = fill(s, t, request, err);
     if (status == PL_OK)
-        status = take_path(s, t, request->path, err);
+        status = take_paths(s, t, request, err);
     t->asked.prompt = NULL;
     t->asked.path = NULL;
     t->asked.generation = (pl_generation){.max_tokens = request->generation.max_tokens};
     if (status != PL_OK)
-        pl_task_free(t);
+        drop(s, t);
     else
         *out = t;
     return status;
@@ -214,6 +230,7 @@ void pl_task_free(pl_task *task)
     if (!task)
         return;
     pl_reply_free(task->reply);
+    pl_draft_free(task->draft);
     free(task->tokens);
     free(task->sum);
     free(task->mean);
@@ -236,6 +253,8 @@ static pl_generated answer_of(const pl_task *t)
         answer.n_tokens = pl_reply_tokens(t->reply);
         answer.finish = t->status == PL_OK ? pl_reply_finish(t->reply) : PL_FINISH_CANCEL;
     }
+    if (t->draft)
+        answer.drafts = t->draft->counts;
     if (t->first_s > 0) {
         answer.prompt_s = t->first_s - t->started_s;
         answer.generate_s = t->last_s - t->first_s;

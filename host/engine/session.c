@@ -156,7 +156,8 @@ static void fill_rows(pl_session *s, int32_t from, int32_t n, int32_t wanted_fro
                                    .position = from + i,
                                    .sequence = s->sequence,
                                    .path = &s->path,
-                                   .wanted = from + i >= wanted_from || observed(s)};
+                                   .wanted = from + i >= wanted_from || observed(s),
+                                   .top = s->top};
 }
 
 /* One step over tokens [from, from + n); the lock is held. */
@@ -188,7 +189,8 @@ static pl_status read_chunks(pl_session *s, int32_t to, int32_t wanted_from, pl_
         if (atomic_load(&s->cancelled))
             return pl_fail(err, PL_ERR_CANCELLED, "cancelled at token %d of %d", from, s->n_tokens);
         int32_t part = to - from < e->batch_rows ? to - from : e->batch_rows, ahead = s->n_tokens - from - part;
-        pl_ple_will_need(e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
+        if (ahead > 0)
+            pl_ple_will_need(e->ple, s->tokens + from + part, (size_t)(ahead < e->batch_rows ? ahead : e->batch_rows));
         pl_engine_lock(e);
         pl_status status = run_chunk(s, from, part, wanted_from, sink, user, err);
         pl_engine_unlock(e);

@@ -2,6 +2,7 @@
 #ifndef PL_ENGINE_SESSION_H
 #define PL_ENGINE_SESSION_H
 
+#include "host/engine/draft.h"
 #include "host/engine/engine.h"
 
 #include <stdatomic.h>
@@ -18,7 +19,9 @@ struct pl_session {
     void *trace_user;
     pl_watch_fn watch;
     void *watch_user;
+    int32_t top;               /* of the logits that are read: how many of the largest are asked for; 0: all */
     pl_step_result *result[2]; /* of draws in flight; NULL where the host draws */
+    pl_draft_sense sense;
 };
 
 /* Called with the logits of tokens [first, first + n), f32 [n][vocab], while the engine's lock is held. */

@@ -22,6 +22,19 @@ static bool all_distinct(const int32_t *sequence, int n)
     return true;
 }
 
+/* Whether a head that only finds the largest logits serves all wanted rows. */
+static void choose_head(pl_step *t, const pl_step_row *rows)
+{
+    int wanted = 0;
+    t->only_top = t->ops->head_top && t->wanted <= PL_HEAD_ROWS && t->draws == 0 && !pl_step_shown(&t->show);
+    for (int i = 0; i < t->n && t->only_top; i++) {
+        if (!rows[i].wanted)
+            continue;
+        t->only_top = rows[i].top > 0;
+        t->top[wanted++] = rows[i].top;
+    }
+}
+
 /* How the present step can be run. */
 static void choose_form(pl_step *t, const pl_step_row *rows)
 {
@@ -31,10 +44,11 @@ static void choose_form(pl_step *t, const pl_step_row *rows)
         t->takes |= rows[i].drawn;
         t->draws += rows[i].draw;
     }
-    bool few = t->n <= PL_FUSED_ROWS && !pl_step_shown(&t->show);
-    t->fused = few ? t->backend->fused : NULL;
-    t->distinct = few && all_distinct(pl_step_input_host(t->input).sequence, t->n);
+    bool shown = pl_step_shown(&t->show);
+    t->fused = !shown && t->backend->fused && t->n <= t->backend->fused->most_rows ? t->backend->fused : NULL;
+    t->distinct = !shown && t->n <= PL_FUSED_ROWS && all_distinct(pl_step_input_host(t->input).sequence, t->n);
     t->logits_rows = t->wanted <= PL_STEP_LOGITS && !pl_step_shown(&t->show) ? t->wanted : 0;
+    choose_head(t, rows);
     memset(t->chained, 0, sizeof t->chained);
     pl_layer_view last = {{0}, NULL};
     for (int layer = 0; t->fused && layer < t->config->n_layers; layer++) {

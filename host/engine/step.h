@@ -25,6 +25,7 @@ typedef struct pl_step_row {
     bool wanted; /* its logits will be asked for */
     bool drawn;  /* the token is the one that the sequence's last draw chose; `token` is ignored */
     bool draw;   /* wanted, and draws from its logits: rows that draw stand before the other wanted ones */
+    int32_t top; /* wanted: 1 to PL_HEAD_TOP, only so many of the largest logits are asked for; 0: all */
 } pl_step_row;
 
 /* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws. */
@@ -54,7 +55,8 @@ pl_status pl_step_result_create(pl_step *t, pl_step_result **out, pl_error *err)
 void pl_step_result_free(pl_step_result *result);
 
 /* Logits of the wanted rows [first, first + n) of the last run, counted among wanted rows in the order given; n at
- * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call. */
+ * most PL_STEP_LOGITS. *logits: f32 [n][vocab], valid until the next call; -FLT_MAX stands for what a row with a `top` did
+ * not ask for. */
 pl_status pl_step_logits(pl_step *t, int first, int n, const float **logits, pl_error *err);
 
 /* What the head reads for any number of them: *states: f32 [n][hidden], valid until the next call of this or the above. */

@@ -42,10 +42,12 @@ struct pl_step {
     pl_act mid; /* of the fused ops: likewise, for PL_FUSED_ROWS rows */
 
     pl_step_input *input;
-    pl_ple_want *wants;    /* [max_rows] */
-    pl_step_slots slots;   /* of the present step, as the ops see them */
-    int n, wanted, draws;  /* draws: the first of the wanted rows */
-    int logits_rows;       /* wanted rows whose logits are all there after the step */
+    pl_ple_want *wants;   /* [max_rows] */
+    pl_step_slots slots;  /* of the present step, as the ops see them */
+    int n, wanted, draws; /* draws: the first of the wanted rows */
+    int logits_rows;      /* wanted rows whose logits are all there after the step */
+    bool only_top;        /* of each wanted row only top[i] logits matter */
+    int32_t top[PL_HEAD_ROWS];
     const pl_fused *fused; /* of the present step, or NULL */
     bool takes;            /* rows of the present step take draws */
     bool distinct;         /* no two of its rows are of one sequence */

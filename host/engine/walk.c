@@ -9,6 +9,7 @@ static void set_operand(pl_act *act, const float *x, int64_t ld, int64_t cols)
     act->ld = ld;
     act->cols = cols;
     act->blocks = (cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
+    act->integers_only = false;
 }
 
 /* Products that share t->act, n rows; quantized: it is there as integers already. */
@@ -146,7 +147,7 @@ static void attend(pl_step *t, int layer, const pl_rows *rows)
     const float *rope = c->local[layer] ? t->rope_local : t->rope_global;
     int window = c->local[layer] ? c->window : 0;
     pl_kv_layer kv = pl_kv_view(t->kv, c->kv_layer[layer]);
-    if (t->fused) {
+    if (t->fused && t->fused->attend) {
         set_operand(&t->act, t->att, w->o.cols, w->o.cols);
         t->fused->attend(t->stream, t->att, &t->act, t->q, k, v, &kv, rows, t->heads, window, w->q_norm, w->k_norm,
                          rope, c->eps, t->distinct);
@@ -178,6 +179,7 @@ static void add_attention(pl_step *t, int layer, int n)
     const pl_net_layer *w = &t->net->layer[layer];
     if (t->fused) {
         set_operand(&t->act, t->f, c->hidden, c->hidden);
+        t->act.integers_only = w->gate.packed && w->up.packed;
         t->fused->attn_residual(t->stream, t->y, t->f, &t->act, t->laurel, t->pred.v, t->x, t->o, w->laurel_norm,
                                 w->post_attn_norm, w->ffn_norm, n, c->hidden, c->eps);
         return;
@@ -188,16 +190,38 @@ static void add_attention(pl_step *t, int layer, int n)
     pl_show_layer(&t->show, layer, "mlp_in", t->f, 1, 0, c->hidden);
 }
 
+/* Nobody sees the activations that a sparse product leaves out. */
+static bool is_sparse(const pl_step *t, int layer, int n)
+{
+    const pl_net_layer *w = &t->net->layer[layer];
+    return t->ops->ffn_sparse && n <= PL_SPARSE_ROWS && isfinite(t->config->sparsity_z[layer]) &&
+           w->up.layout == PL_NEURON_ROWS && w->down.layout == PL_NEURON_COLUMNS && !pl_step_shown(&t->show);
+}
+
+static pl_ffn ffn_of(pl_step *t, int layer, const pl_layer_view *view)
+{
+    const pl_net_layer *w = &t->net->layer[layer];
+    return (pl_ffn){&w->gate, &w->up,    &w->down,   &t->act,      t->gate,     t->up,
+                    &t->mid,  t->ffn_ld, t->ffn_out, view->rows.n, view->width, t->config->sparsity_z[layer]};
+}
+
 /* The gated FFN, each row at its own width. */
 static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
 {
     const pl_config *c = t->config;
     const pl_net_layer *w = &t->net->layer[layer];
     int n = view->rows.n;
-    if (t->fused) {
-        pl_ffn ffn = {&w->gate, &w->up,    &w->down,   &t->act, t->gate,     t->up,
-                      &t->mid,  t->ffn_ld, t->ffn_out, n,       view->width, c->sparsity_z[layer]};
+    if (t->fused && t->fused->ffn) {
+        pl_ffn ffn = ffn_of(t, layer, view);
         t->fused->ffn(t->stream, &ffn);
+        return;
+    }
+    set_operand(&t->act, t->f, c->hidden, c->hidden);
+    if (is_sparse(t, layer, n)) {
+        pl_ffn ffn = ffn_of(t, layer, view);
+        if (!t->fused)
+            t->ops->quantize(t->stream, &t->act, n);
+        t->ops->ffn_sparse(t->stream, &ffn);
         return;
     }
     const int32_t *seen_width = pl_step_input_layer_host(t->input, layer).width;
@@ -205,12 +229,18 @@ static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
     const int32_t *width = whole ? NULL : view->width;
     pl_matmul jobs[2] = {{.w = &w->gate, .out = t->gate, .out_ld = t->ffn_ld, .n_out = width},
                          {.w = &w->up, .out = t->up, .out_ld = t->ffn_ld, .n_out = width}};
-    multiply(t, t->f, c->hidden, c->hidden, n, jobs, 2);
+    multiply_operand(t, n, jobs, 2, t->fused != NULL);
     show_operand(t, layer, PL_ROLE_GATE, 0, n, NULL);
     show_operand(t, layer, PL_ROLE_UP, 0, n, NULL);
-    t->ops->ffn_act(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
+    set_operand(&t->act, t->gate, t->ffn_ld, seen_width[0]);
+    if (t->fused) {
+        t->act.integers_only = w->down.packed;
+        t->fused->ffn_act(t->stream, &t->act, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
+    } else {
+        t->ops->ffn_act(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
+    }
     pl_matmul down = {.w = &w->down, .out = t->ffn_out, .out_ld = c->hidden, .n_in = width};
-    multiply(t, t->gate, t->ffn_ld, seen_width[0], n, &down, 1);
+    multiply_operand(t, n, &down, 1, t->fused != NULL);
     show_operand(t, layer, PL_ROLE_DOWN, 0, n, whole ? NULL : seen_width);
     pl_show_layer_rows(&t->show, layer, "mlp_act", t->gate, seen_width[0], t->ffn_ld);
     pl_show_layer(&t->show, layer, "mlp_out", t->ffn_out, 1, 0, c->hidden);
@@ -222,6 +252,7 @@ static void correct(pl_step *t, int layer, const pl_rows *rows)
     const pl_net_layer *w = &t->net->layer[layer];
     if (t->fused) {
         set_operand(&t->act, t->gate_in, c->hidden, c->hidden);
+        t->act.integers_only = w->ple_gate.packed;
         t->fused->altup_correct(t->stream, t->streams, t->y, t->gate_in, &t->act, t->ffn_out, t->pred, rows, &w->altup,
                                 w->post_ffn_norm, c->eps);
         return;
@@ -238,17 +269,27 @@ static void add_per_layer(pl_step *t, int layer, const pl_rows *rows)
     const pl_config *c = t->config;
     const pl_net_layer *w = &t->net->layer[layer];
     const float *ple = t->ple + (int64_t)layer * c->ple_dim;
-    if (t->fused) {
+    if (t->fused && t->fused->ple) {
         pl_ple_block block = {&w->ple_gate, &w->ple_proj, &t->act,    t->ple_mid, &t->mid,
                               ple,          t->ple_ld,    t->gate_in, c->ple_dim};
         t->fused->ple(t->stream, &block, rows);
         t->pending = layer;
         return;
     }
-    multiply_one(t, &w->ple_gate, t->gate_in, t->ple_mid, rows->n);
+    pl_matmul gate = {.w = &w->ple_gate, .out = t->ple_mid, .out_ld = c->ple_dim};
+    pl_matmul proj = {.w = &w->ple_proj, .out = t->gate_in, .out_ld = c->hidden};
+    set_operand(&t->act, t->gate_in, c->hidden, c->hidden);
+    multiply_operand(t, rows->n, &gate, 1, t->fused != NULL);
     show_operand(t, layer, PL_ROLE_PLE_GATE, 0, rows->n, NULL);
+    set_operand(&t->act, t->ple_mid, c->ple_dim, c->ple_dim);
+    if (t->fused) {
+        t->fused->ple_gate(t->stream, &t->act, t->ple_mid, ple, t->ple_ld, rows, c->ple_dim);
+        multiply_operand(t, rows->n, &proj, 1, true);
+        t->pending = layer;
+        return;
+    }
     t->ops->ple_gate(t->stream, t->ple_mid, ple, t->ple_ld, rows, c->ple_dim);
-    multiply_one(t, &w->ple_proj, t->ple_mid, t->gate_in, rows->n);
+    multiply_operand(t, rows->n, &proj, 1, false);
     show_operand(t, layer, PL_ROLE_PLE_PROJ, 0, rows->n, NULL);
     add_ple(t, layer, rows);
     pl_show_layer(&t->show, layer, "pli_out", t->gate_in, 1, 0, c->hidden);
@@ -274,7 +315,13 @@ static void run_layer(pl_step *t, int layer)
 void pl_step_walk_head(pl_step *t, int first, int n)
 {
     const pl_config *c = t->config;
-    multiply_one(t, &t->net->head, t->hidden + (int64_t)first * c->hidden, t->logits, n);
+    const float *x = t->hidden + (int64_t)first * c->hidden;
+    if (t->only_top) {
+        set_operand(&t->act, x, c->hidden, c->hidden);
+        t->ops->head_top(t->stream, &t->net->head, &t->act, t->logits, n, t->top + first, c->softcap);
+        return;
+    }
+    multiply_one(t, &t->net->head, x, t->logits, n);
     if (c->softcap > 0)
         t->ops->softcap(t->stream, t->logits, n, c->vocab, c->softcap);
 }

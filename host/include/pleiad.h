@@ -135,7 +135,8 @@ typedef enum pl_backend_kind {
     PL_BACKEND_CUDA,
 } pl_backend_kind;
 
-/* Where the table of per-layer embeddings is kept for an engine on a card. It changes no result. */
+/* Where the table of per-layer embeddings is kept for an engine on a card. It changes no result. On the CPU it stays in
+ * the mapped file; PL_PLE_DISK: rows are read from the file instead, those used lately kept, and steps have fewer rows. */
 typedef enum pl_ple_placement {
     PL_PLE_AUTO,
     PL_PLE_VRAM,   /* in the card's memory */
@@ -146,10 +147,20 @@ typedef enum pl_ple_placement {
 
 const char *pl_ple_placement_name(pl_ple_placement placement); /* "vram"; of PL_PLE_AUTO "auto" */
 
+/* How the keys and values of earlier tokens are kept. */
+typedef enum pl_cache_type {
+    PL_CACHE_F32,
+    PL_CACHE_F16,
+    PL_CACHE_Q8_0, /* 8 bits each, with a scale in f16 for every 32 */
+} pl_cache_type;
+
+const char *pl_cache_type_name(pl_cache_type type); /* "q8_0" */
+
 typedef struct pl_engine_params {
     pl_backend_kind backend;
     int32_t device;          /* card, counted from 0 as `pleiad inspect` lists them */
     pl_ple_placement ple;    /* of an engine on a card */
+    pl_cache_type cache;     /* on a card only f32 */
     int32_t sessions;        /* that can be open at once; 0: 4 */
     int32_t threads;         /* 0: one per physical core */
     int32_t context;         /* tokens a session can hold; 0: the model's, at most 32768 */
@@ -169,9 +180,10 @@ pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params
 void pl_engine_free(pl_engine *engine);
 
 typedef struct pl_engine_info {
-    const char *backend;   /* "cpu avx512"; lives as long as the engine */
-    pl_backend_kind kind;  /* never PL_BACKEND_AUTO */
-    pl_ple_placement ple;  /* of an engine on a card; else PL_PLE_AUTO */
+    const char *backend;  /* "cpu avx512"; lives as long as the engine */
+    pl_backend_kind kind; /* never PL_BACKEND_AUTO */
+    pl_ple_placement ple; /* of an engine on a card; else PL_PLE_AUTO */
+    pl_cache_type cache;
     const char *placement; /* why this backend and these sizes, in a line; "" where nothing was to be chosen */
     uint64_t ple_rows;     /* of the per-layer table that a thread brought to the card so far */
     uint64_t ple_hits;     /* of them, from the cache of rows used lately */
@@ -300,6 +312,34 @@ typedef struct pl_token_event {
 /* Called for each token; false stops the answer as if it had been cancelled. */
 typedef bool (*pl_token_fn)(void *user, const pl_token_event *event);
 
+/* Drafts: tokens proposed cheaply and then verified, several by one step. What is answered stays the same, token for token:
+ * a proposal counts only where it is the token that is chosen anyway. Engines on a card make none. */
+typedef enum pl_draft_source {
+    PL_DRAFT_GIVEN, /* the caller */
+    PL_DRAFT_NGRAM, /* what followed the same tokens earlier in prompt or answer */
+    PL_DRAFT_PATH,  /* another path of the model */
+    PL_DRAFT_SOURCES
+} pl_draft_source;
+
+const char *pl_draft_source_name(pl_draft_source source); /* "given", "ngram", "path" */
+
+/* Proposes up to `most` tokens to follow tokens[0..n), prompt and answer: writes them to out, returns how many. Must be
+ * quick; it is called between the steps, and must call nothing of this interface. */
+typedef int32_t (*pl_propose_fn)(void *user, const int32_t *tokens, size_t n, int32_t most, int32_t *out);
+
+typedef struct pl_drafting {
+    int32_t most;     /* proposals a step: -1: as many as pay here, by what was accepted lately and what steps cost;
+                              0: off; 1 to 15: so many wherever there are any */
+    const char *path; /* proposes where the text does not; as pl_session_set_path(); NULL: none */
+    pl_propose_fn propose; /* asked first; NULL: nobody */
+    void *user;
+} pl_drafting;
+
+typedef struct pl_draft_counts {
+    uint64_t drafted[PL_DRAFT_SOURCES]; /* proposals verified */
+    uint64_t accepted[PL_DRAFT_SOURCES];
+} pl_draft_counts;
+
 typedef struct pl_generation {
     int32_t max_tokens; /* -1: until the context is full */
     pl_sampling sampling;
@@ -307,7 +347,8 @@ typedef struct pl_generation {
     size_t n_stop;
     int32_t n_logprobs; /* alternatives reported with each token; 0: its own alone; -1: none, faster */
     bool ignore_eos;
-    pl_grammar *grammar;  /* what the answer may be; borrowed; NULL: anything */
+    pl_grammar *grammar; /* what the answer may be; borrowed; NULL: anything */
+    pl_drafting draft;
     pl_token_fn on_token; /* may be NULL */
     void *user;
 } pl_generation;
@@ -329,6 +370,7 @@ typedef struct pl_generated {
     double prompt_s;        /* wall time until the first token was there */
     double generate_s;      /* wall time from then to the last */
     int32_t stop_index;     /* with PL_FINISH_STOP: which of pl_generation.stop it was; else -1 */
+    pl_draft_counts drafts;
 } pl_generated;
 
 /* Makes the session hold `prompt` (what it holds of it already is not computed again, the rest of what
@@ -439,8 +481,9 @@ typedef struct pl_scheduler_stats {
     uint64_t prompt_tokens, reused_tokens, answer_tokens;  /* prompt_tokens: read, reused ones not among them */
     pl_histogram queued_s, first_token_s, token_s, step_s; /* first_token_s: from submission on */
     int64_t kv_tokens, kv_used, kv_kept;                   /* room; held by requests; kept for reuse */
-    double retry_after_s;                                  /* when room for one more may be expected; 0: now */
-    pl_path_stats paths[PL_STATS_PATHS];                   /* the last counts all for which there is no room */
+    pl_draft_counts drafts;
+    double retry_after_s;                /* when room for one more may be expected; 0: now */
+    pl_path_stats paths[PL_STATS_PATHS]; /* the last counts all for which there is no room */
     int32_t n_paths;
 } pl_scheduler_stats;
 

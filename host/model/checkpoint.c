@@ -1,6 +1,8 @@
 #include "host/model/checkpoint.h"
 
+#include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -183,17 +185,36 @@ size_t pl_checkpoint_bytes(const pl_checkpoint *checkpoint)
 
 typedef void (*advise_fn)(const pl_mapfile *file, size_t offset, size_t bytes);
 
+/* The file that holds the tensor's data, and where; NULL: none. */
+static const pl_mapfile *file_of(const pl_checkpoint *checkpoint, const pl_tensor *tensor, size_t *offset)
+{
+    const unsigned char *data = tensor->data;
+    for (size_t i = 0; i < checkpoint->n_files && data; i++) {
+        const pl_mapfile *file = &checkpoint->files[i];
+        if (file->data && data >= file->data && data < file->data + file->size) {
+            *offset = (size_t)(data - file->data);
+            return file;
+        }
+    }
+    return NULL;
+}
+
 static void advise(const pl_checkpoint *checkpoint, const pl_tensor *tensor, advise_fn fn)
 {
-    if (!tensor->data)
-        return;
-    const unsigned char *data = tensor->data;
-    size_t bytes = (size_t)tensor->rows * pl_tensor_row_bytes(tensor);
-    for (size_t i = 0; i < checkpoint->n_files; i++) {
-        const pl_mapfile *file = &checkpoint->files[i];
-        if (file->data && data >= file->data && data < file->data + file->size)
-            fn(file, (size_t)(data - file->data), bytes);
-    }
+    size_t offset;
+    const pl_mapfile *file = file_of(checkpoint, tensor, &offset);
+    if (file)
+        fn(file, offset, (size_t)tensor->rows * pl_tensor_row_bytes(tensor));
+}
+
+pl_status pl_checkpoint_read(const pl_checkpoint *checkpoint, const pl_tensor *tensor, void *out, pl_error *err)
+{
+    char what[256];
+    size_t offset = 0, bytes = (size_t)tensor->rows * pl_tensor_row_bytes(tensor);
+    const pl_mapfile *file = file_of(checkpoint, tensor, &offset);
+    assert(file);
+    snprintf(what, sizeof what, "%.120s: tensor %.100s", checkpoint->path, tensor->name);
+    return pl_mapfile_read(file, what, offset, out, bytes, err);
 }
 
 void pl_checkpoint_will_need(const pl_checkpoint *checkpoint, const pl_tensor *tensor)

@@ -85,6 +85,9 @@ size_t pl_checkpoint_bytes(const pl_checkpoint *checkpoint);
 /* The weights behind a tensor, or a view of some of its rows, will be read soon. */
 void pl_checkpoint_will_need(const pl_checkpoint *checkpoint, const pl_tensor *tensor);
 
+/* Copies them by reading the file, not the mapping: see pl_mapfile_read(). */
+pl_status pl_checkpoint_read(const pl_checkpoint *checkpoint, const pl_tensor *tensor, void *out, pl_error *err);
+
 /* They have been copied elsewhere: their pages may leave memory. */
 void pl_checkpoint_drop(const pl_checkpoint *checkpoint, const pl_tensor *tensor);
 

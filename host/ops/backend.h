@@ -23,6 +23,17 @@ struct pl_backend {
      * is PL_ERR_FORMAT naming tensor and row; plain types are not looked at. What it queues is done after fetch. */
     pl_status (*weight_load)(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
 
+    /* Says that w is the head, which serves head_top from now on, if that pays. NULL: there is no head_top. */
+    pl_status (*take_head)(pl_backend *b, const pl_weight *w, pl_error *err);
+
+    /* weight_load for `up` or `down` of a layer with a cutoff, in the layout that ffn_sparse reads; in the usual one where
+     * that does not fit into weight_bytes(). NULL: there is no such layout. */
+    pl_status (*weight_load_neurons)(pl_backend *b, const pl_tensor *t, pl_weight_layout layout, void *dst,
+                                     pl_weight *out, pl_error *err);
+
+    /* Bytes of weights that products would have read since the beginning and ffn_sparse and head_top have not; NULL: none. */
+    int64_t (*skipped_bytes)(const pl_backend *b);
+
     /* Zeroed memory of the ops for weights and work; NULL: none left. Taken in large pieces, for the engine's life.
      * The host may look at it only by upload and fetch. */
     void *(*memory_take)(pl_backend *b, size_t bytes);

@@ -6,6 +6,9 @@
 
 #include <stdbool.h>
 
+/* How packed weights lie: panels, or so that single FFN neurons can be read, which are rows or columns. */
+typedef enum pl_weight_layout { PL_PANELS, PL_NEURON_ROWS, PL_NEURON_COLUMNS } pl_weight_layout;
+
 /* A weight matrix in the layout that a backend computes on. Plain types stay as the file has them (data
  * points into the mapping); block types are repacked into panels. */
 typedef struct pl_weight {
@@ -13,7 +16,8 @@ typedef struct pl_weight {
     const void *data;
     int64_t rows, cols;
     pl_dtype type;
-    bool packed;  /* data is panels owned by the backend */
+    bool packed; /* data is owned by the backend and lies as `layout` says */
+    pl_weight_layout layout;
     size_t bytes; /* of data: what one full product reads */
 } pl_weight;
 
@@ -39,6 +43,7 @@ typedef struct pl_act {
     int8_t *hi_lo;
     float *scale;
     int32_t *sum;
+    bool integers_only; /* nobody will read f32: whoever makes both need not write it */
 } pl_act;
 
 /* out[i][n] = sum_k w[n][k] * x[i][k] for rows i in [0, n_rows), n < n_out[i], k < n_in[i].

@@ -14,9 +14,12 @@
 #ifndef PL_OPS_OPS_H
 #define PL_OPS_OPS_H
 
+#include "host/ops/kv_page.h"
 #include "host/ops/matmul.h"
 
 #define PL_STREAMS 4
+#define PL_HEAD_ROWS 3
+#define PL_HEAD_TOP 128
 
 typedef struct pl_stream pl_stream; /* a backend's queue of work; the CPU's runs at once */
 
@@ -36,13 +39,14 @@ typedef struct pl_altup {
 } pl_altup;
 
 /* One layer's K/V in paged memory. Token t of a sequence lies in page table[t / PL_KV_PAGE]; there, K of
- * head h at k + page * page_stride + (h * PL_KV_PAGE + t % PL_KV_PAGE) * head_dim; V likewise. */
-#define PL_KV_PAGE 64
+ * head h at k + page * page_stride + (h * PL_KV_PAGE + t % PL_KV_PAGE) * head_dim; V likewise. Of other types than f32
+ * (host/ops/kv_page.h), which only the CPU has, head h begins h * pl_kv_head_bytes() behind the page's beginning. */
 typedef struct pl_kv_layer {
     float *k, *v;
-    int64_t page_stride;  /* in elements */
+    int64_t page_stride;  /* in floats, whatever the type */
     const int32_t *table; /* [sequences][table_ld] */
     int64_t table_ld;
+    pl_cache_type type;
 } pl_kv_layer;
 
 /* The rows of a layer. */
@@ -97,6 +101,8 @@ typedef void (*pl_op_draw)(pl_stream *s, const float *logits, int64_t vocab, int
 
 /* id[i] = what draws[from[i]] chose last, 0 if that was no token; from[i] < 0: id[i] stays. All in the ops' memory. */
 typedef void (*pl_op_take)(pl_stream *s, int32_t *id, const int32_t *from, pl_draw *const *draws, int n);
+
+#define PL_SPARSE_ROWS 8
 
 /* A gated FFN: out = down . (gelu(cut(gate . x)) * up . x), see ffn_act. */
 typedef struct pl_ffn {
@@ -172,8 +178,14 @@ typedef struct pl_ops {
                           int n, int64_t hidden, float eps);
 
     /* gate[i][j] = gelu(max(0, gate[i][j] - cut[i])) * up[i][j] for j < width[i], with cut = mean + z * std of the
-     * row's width[i] gates (biased std); z = -INFINITY: no cut and no max. gelu: tanh form. In place. */
+     * row's width[i] gates (biased std); z = -INFINITY: no cut and no max. gelu: tanh form. In place. A gate at the
+     * cut or below it gives 0, whatever up is. */
     void (*ffn_act)(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, float z);
+
+    /* A gated FFN with a finite z, for 1 to PL_SPARSE_ROWS rows: the bits of matmul (gate, up), ffn_act, quantize, matmul
+     * (down), reading of up (PL_NEURON_ROWS) and down (PL_NEURON_COLUMNS) only what some row's gate lets through. x is
+     * there as integers; gate_out, up_out and mid's integers are work. NULL: there is none. */
+    void (*ffn_sparse)(pl_stream *s, const pl_ffn *ffn);
 
     /* y[i] += norm(ffn[i]; norm);  S[k] at slot[i] = pred[k] + c[k] * (y - pred[0]);  gate_in[i] = S[0] * scale */
     void (*altup_correct)(pl_stream *s, pl_streams streams, float *y, float *gate_in, const float *ffn, pl_streams pred,
@@ -196,6 +208,12 @@ typedef struct pl_ops {
     /* x = tanh(x / cap) * cap; x: [n][cols] */
     void (*softcap)(pl_stream *s, float *x, int n, int64_t cols, float cap);
 
+    /* x's product with the head as matmul and softcap (cap > 0) give it, for rows of whose outputs only the top[i] largest
+     * matter: those have the same bits and stand where they would; any other may be -FLT_MAX instead. x: in f32, its
+     * integers are filled. n <= PL_HEAD_ROWS, top[i] 1 to PL_HEAD_TOP, in the host's memory. NULL: matmul has to do. */
+    void (*head_top)(pl_stream *s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top,
+                     float cap);
+
     /* Tokens chosen where the logits are, see host/ops/draw.h; NULL, both: the host does it. */
     pl_op_draw draw;
     pl_op_take take;
@@ -203,9 +221,13 @@ typedef struct pl_ops {
 
 #define PL_FUSED_ROWS 16
 
-/* Runs of the ops above in one, for 1 to PL_FUSED_ROWS rows. A result has the bits that the single ops give; what lies
- * between them need not be written. act: the op's last f32 result as integers too, over the same rows. */
+/* Runs of the ops above in one, for 1 to most_rows rows. A result has the bits that the single ops give; what lies
+ * between them need not be written: pred beyond its first stream, laurel. act: the op's last f32 result as integers
+ * too, over the same rows; where act->integers_only the f32 need not be written. attend, attn_out, ffn and ple may be
+ * NULL: then the single ops do it, but for ffn_act and ple_gate, which may be NULL only where ffn and ple are not. */
 typedef struct pl_fused {
+    int most_rows;
+
     /* ple_add of the layer before, over the same rows (v NULL: there is none); then altup_predict, quantize x. */
     void (*predict)(pl_stream *s, pl_streams pred, float *x, pl_act *act, pl_streams streams, float *v,
                     const float *v_norm, const pl_rows *rows, const pl_altup *altup, const float *norm, float eps);
@@ -233,6 +255,13 @@ typedef struct pl_fused {
 
     /* matmul of gate, ple_gate, quantize, matmul of proj. */
     void (*ple)(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows);
+
+    /* ffn_act, quantize gate, each row as far as its width; act may have been what gate was made from. */
+    void (*ffn_act)(pl_stream *s, pl_act *act, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                    float z);
+
+    /* ple_gate, quantize gate. */
+    void (*ple_gate)(pl_stream *s, pl_act *act, float *gate, const float *ple, int64_t ld, const pl_rows *rows, int p);
 } pl_fused;
 
 #endif

@@ -117,6 +117,7 @@ static void preset(pl_call *call)
     spec->request.generation = pl_generation_default();
     spec->request.generation.max_tokens = params->max_tokens;
     spec->request.generation.sampling = params->sampling;
+    spec->request.generation.draft = params->draft;
     spec->request.generation.sampling.seed = call->random;
     call->model = params->name;
 }

@@ -62,6 +62,14 @@ static void put_paths(pl_strbuf *out, const pl_scheduler_stats *s)
     }
 }
 
+static void put_by_source(pl_strbuf *out, const char *name, const uint64_t *counts, const char *help)
+{
+    describe(out, name, "counter", help);
+    for (int i = 0; i < PL_DRAFT_SOURCES; i++)
+        pl_strbuf_printf(out, "pleiad_%s{source=\"%s\"} %llu\n", name, pl_draft_source_name(i),
+                         (unsigned long long)counts[i]);
+}
+
 static void put_scheduler(pl_strbuf *out, const pl_scheduler_stats *s)
 {
     put_gauge(out, "requests_waiting", s->waiting, "Requests that wait for their first step.");
@@ -77,6 +85,8 @@ static void put_scheduler(pl_strbuf *out, const pl_scheduler_stats *s)
     put_count(out, "prompt_tokens_total", s->prompt_tokens, "Prompt tokens read; those reused are not among them.");
     put_count(out, "reused_tokens_total", s->reused_tokens, "Prompt tokens whose keys and values were there.");
     put_count(out, "answer_tokens_total", s->answer_tokens, "Tokens generated.");
+    put_by_source(out, "draft_tokens_total", s->drafts.drafted, "Tokens proposed and verified.");
+    put_by_source(out, "draft_accepted_total", s->drafts.accepted, "Of these, accepted.");
     put_histogram(out, "queue_seconds", &s->queued_s, "Time from a request to its first step.");
     put_histogram(out, "first_token_seconds", &s->first_token_s, "Time from a request to its first token.");
     put_histogram(out, "token_seconds", &s->token_s, "Time from token to token of an answer.");

@@ -13,6 +13,7 @@ typedef struct pl_service_params {
     const char *path;     /* for requests that name none: "auto" or as pl_session_set_path() */
     int32_t max_tokens;   /* most a request may ask for, and get that asks for none; -1: the context */
     pl_sampling sampling; /* for requests that say nothing */
+    pl_drafting draft;    /* for all requests */
     bool web_page;
 } pl_service_params;
 

@@ -197,8 +197,9 @@ static pl_kv_layer kv_of_rows(call *c, const pl_kv_layer *kv, const pl_rows *row
         pages = kv->table[entry] >= pages ? kv->table[entry] + 1 : pages;
     }
     int64_t n = (pages - 1) * kv->page_stride + (int64_t)heads.kv_heads * PL_KV_PAGE * heads.dim;
-    return (pl_kv_layer){floats(c, kv->k, n), floats(c, kv->v, n), kv->page_stride, ints_in(c, kv->table, entries),
-                         kv->table_ld};
+    return (pl_kv_layer){floats(c, kv->k, n), floats(c, kv->v, n),
+                         kv->page_stride,     ints_in(c, kv->table, entries),
+                         kv->table_ld,        kv->type};
 }
 
 static void qkv_store(pl_stream *s, float *q, float *k, float *v, const pl_kv_layer *kv, const pl_rows *rows,

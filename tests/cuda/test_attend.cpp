@@ -131,13 +131,14 @@ struct on_the_card {
           scratch(std::vector<char>(pl_cuda_attention_scratch(c.n(), c.heads, c.context()))), act{out.p,   q_width,
                                                                                                   q_width, blocks,
                                                                                                   0,       hi_lo.p,
-                                                                                                  scale.p, sum.p}
+                                                                                                  scale.p, sum.p,
+                                                                                                  false}
     {
     }
 
     pl_kv_layer kv() const
     {
-        return {cache_k.p, cache_v.p, c.page_floats(), table.p, c.pages()};
+        return {cache_k.p, cache_v.p, c.page_floats(), table.p, c.pages(), PL_CACHE_F32};
     }
     pl_rows rows() const
     {

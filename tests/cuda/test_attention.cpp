@@ -104,7 +104,7 @@ struct on_device {
     pl_kv_layer kv;
 
     explicit on_device(const attention_case &c)
-        : c(c), k(c.k), v(c.v), table(c.table), kv{k.p, v.p, c.page_stride, table.p, c.table_ld}
+        : c(c), k(c.k), v(c.v), table(c.table), kv{k.p, v.p, c.page_stride, table.p, c.table_ld, PL_CACHE_F32}
     {
     }
 
@@ -140,8 +140,12 @@ static floats on_cpu(const attention_case &c)
     pl_error err;
     cr_assert_eq(pl_backend_cpu(&shape, 1, nullptr, PL_CPU_ALL, &b, &err), PL_OK);
     floats out(c.q.size());
-    pl_kv_layer kv = {const_cast<float *>(c.k.data()), const_cast<float *>(c.v.data()), c.page_stride, c.table.data(),
-                      c.table_ld};
+    pl_kv_layer kv = {const_cast<float *>(c.k.data()),
+                      const_cast<float *>(c.v.data()),
+                      c.page_stride,
+                      c.table.data(),
+                      c.table_ld,
+                      PL_CACHE_F32};
     pl_rows rows = {c.n, nullptr, c.position.data(), c.sequence.data()};
     b->ops->attention(b->stream, out.data(), c.q.data(), &kv, &rows, c.heads, c.window);
     pl_backend_free(b);

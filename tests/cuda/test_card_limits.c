@@ -33,7 +33,7 @@ static void expect_all(place p, int n, int64_t hidden, int64_t width, int dim, c
     pl_streams s = {p.v, 1, hidden};
     pl_rows rows = {n, p.index, p.index, p.index};
     pl_altup altup = {p.v, p.v, p.v, p.v, p.v};
-    pl_kv_layer kv = {p.v, p.v, PL_KV_PAGE * dim, p.index, 1};
+    pl_kv_layer kv = {p.v, p.v, PL_KV_PAGE * dim, p.index, 1, PL_CACHE_F32};
     pl_heads heads = {1, 1, dim};
     cr_expect_eq(pl_cuda_match_rms(p.queue, p.v, p.v, n, hidden), want);
     cr_expect_eq(pl_cuda_altup_predict(p.queue, s, p.v, s, &rows, &altup, p.v, 1e-6f), want);

@@ -34,7 +34,7 @@ static int below(pl_rng *rng, int n)
     return (int)(pl_rng_next(rng) % (uint64_t)n);
 }
 
-static fixture open_engine(int64_t kv_tokens)
+static fixture open_engine(int64_t kv_tokens, pl_cache_type cache)
 {
     pl_engine_params params = {.backend = PL_BACKEND_CPU,
                                .threads = 2,
@@ -42,21 +42,27 @@ static fixture open_engine(int64_t kv_tokens)
                                .context = 2048,
                                .batch_rows = ROWS,
                                .kv_tokens = kv_tokens,
+                               .cache = cache,
                                .no_pin = true};
     return fixture_open_with(DEMO_MODEL, &params);
 }
 
-static void begin(pair *p, int64_t kv_tokens)
+static void begin_with(pair *p, int64_t kv_tokens, pl_cache_type cache)
 {
     pl_error err = {0};
-    p->kept = open_engine(kv_tokens);
-    p->fresh = open_engine(0);
+    p->kept = open_engine(kv_tokens, cache);
+    p->fresh = open_engine(0, cache);
     p->reused = p->read = 0;
     cr_assert_eq(pl_prefixes_create(p->kept.engine->config, p->kept.engine->kv, &p->prefixes, &err), PL_OK, "%s",
                  err.message);
     for (size_t i = 0; i < PATHS; i++)
         cr_assert_eq(pl_path_parse(p->kept.engine->model->checkpoint, paths[i], &p->path[i], &err), PL_OK, "%s",
                      err.message);
+}
+
+static void begin(pair *p, int64_t kv_tokens)
+{
+    begin_with(p, kv_tokens, PL_CACHE_F32);
 }
 
 static void end(pair *p)
@@ -90,7 +96,7 @@ static void read_ids(pl_engine *e, int32_t id, const pl_path *path, const int32_
         part = n - from < most ? n - from : most;
         cr_assert_eq(pl_kv_extend(e->kv, id, part, &err), PL_OK, "%s", err.message);
         for (int32_t i = 0; i < part; i++)
-            rows[i] = (pl_step_row){ids[from + i], from + i, id, path, from + i >= n - LAST, false, false};
+            rows[i] = (pl_step_row){ids[from + i], from + i, id, path, from + i >= n - LAST, false, false, 0};
         cr_assert_eq(pl_step_run(e->step, rows, part, NULL, NULL, &err), PL_OK, "%s", err.message);
         for (int32_t i = 0; i < part; i++) {
             const float *row;
@@ -229,5 +235,36 @@ Test(prefix_reuse, after_a_restart)
     check_prompts(&p, 6, &rng);
     cr_assert_gt(p.reused, p.read / 4, "%lld read, %lld reused", (long long)p.read, (long long)p.reused);
     end(&p);
+    scratch_close(&dir);
+}
+
+/* Kept K/V of 8 bits are read back as they were, by engines that keep such. */
+Test(prefix_reuse, narrow_types)
+{
+    scratch dir;
+    scratch_open(&dir);
+    const char *file = scratch_path(&dir, "kept");
+    static pair p;
+    pl_error err = {0};
+    pl_rng rng;
+    pl_rng_seed(&rng, 4);
+    begin_with(&p, 0, PL_CACHE_Q8_0);
+    compose(&p, &rng);
+    check_prompts(&p, 3, &rng);
+    cr_assert_eq(pl_prefixes_save(p.prefixes, 1, file, &err), PL_OK, "%s", err.message);
+    forget_all(&p);
+    cr_assert_eq(pl_prefixes_load(p.prefixes, 1, file, &err), PL_OK, "%s", err.message);
+    p.reused = 0;
+    check_prompts(&p, 3, &rng);
+    cr_assert_gt(p.reused, 0);
+    end(&p);
+    for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_F16; type++) {
+        begin_with(&p, 0, type);
+        cr_assert_eq(pl_prefixes_load(p.prefixes, 1, file, &err), PL_ERR_FORMAT);
+        cr_assert(strstr(err.message, "kept in q8_0, these in") && strstr(err.message, pl_cache_type_name(type)), "%s",
+                  err.message);
+        cr_assert_eq(pl_prefixes_tokens(p.prefixes), 0);
+        end(&p);
+    }
     scratch_close(&dir);
 }

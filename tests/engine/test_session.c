@@ -50,6 +50,62 @@ Test(session, long_sequences_in_any_chunks)
     free(first);
 }
 
+static fixture open_narrow(pl_cache_type cache, int chunk)
+{
+    pl_engine_params params = {.backend = PL_BACKEND_CPU,
+                               .cache = cache,
+                               .threads = 2,
+                               .sessions = 2,
+                               .context = 1024,
+                               .batch_rows = chunk,
+                               .no_pin = true};
+    return fixture_open_with(DEMO_MODEL, &params);
+}
+
+static double mean_distance(const float *a, const float *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += fabs((double)a[i] - b[i]);
+    return sum / (double)n;
+}
+
+/* Of any type the logits do not depend on chunks; the narrower, the further from those of f32, but not far. */
+Test(session, narrow_kv_in_any_chunks)
+{
+    enum { N = 300 };
+    static const int chunks[] = {300, 1, 70};
+    int32_t ids[N];
+    float *logits[PL_CACHE_Q8_0 + 1] = {NULL};
+    double off[PL_CACHE_Q8_0 + 1];
+    size_t vocab = 0;
+    fill_ids(ids, N);
+    for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_Q8_0; type++) {
+        for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++) {
+            fixture f = open_narrow(type, chunks[c]);
+            pl_engine_info info;
+            pl_engine_describe(f.engine, &info);
+            cr_assert_eq(info.cache, type);
+            vocab = (size_t)pl_model_vocab_size(f.model);
+            float *got = last_logits(&f, ids, N);
+            if (logits[type]) {
+                cr_assert_eq(memcmp(logits[type], got, vocab * sizeof *got), 0, "%s, chunks of %d",
+                             pl_cache_type_name(type), chunks[c]);
+                free(got);
+            } else {
+                logits[type] = got;
+            }
+            fixture_close(&f);
+        }
+        off[type] = mean_distance(logits[PL_CACHE_F32], logits[type], vocab);
+    }
+    cr_assert(off[PL_CACHE_F16] > 0 && off[PL_CACHE_F16] < off[PL_CACHE_Q8_0] / 2, "f16 %g, q8_0 %g", off[PL_CACHE_F16],
+              off[PL_CACHE_Q8_0]);
+    cr_assert_lt(off[PL_CACHE_Q8_0], 0.1);
+    for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_Q8_0; type++)
+        free(logits[type]);
+}
+
 typedef struct collected {
     int32_t ids[64];
     int n, stop_after;
@@ -321,4 +377,36 @@ Test(session, threads_take_turns)
         cr_assert_eq(memcmp(alone[i].answer.ids, together[i].answer.ids, sizeof alone[i].answer.ids), 0);
     }
     fixture_close(&f);
+}
+
+/* ---- the per-layer table ---- */
+
+static float *logits_with(pl_ple_placement ple, int batch_rows, const int32_t *ids, size_t n)
+{
+    pl_engine_params params = {.threads = 2, .batch_rows = batch_rows, .ple = ple, .backend = PL_BACKEND_CPU};
+    fixture f = fixture_open_with(DEMO_MODEL, &params);
+    pl_engine_info info;
+    pl_error err;
+    float *logits = calloc(n * (size_t)pl_model_vocab_size(f.model), sizeof *logits);
+    cr_assert_not_null(logits);
+    cr_assert_eq(pl_logits(f.session, ids, n, false, logits, &err), PL_OK, "%s", err.message);
+    pl_engine_describe(f.engine, &info);
+    cr_assert_eq(info.ple, ple);
+    cr_assert_eq(info.ple_rows, ple == PL_PLE_DISK ? n : 0);
+    fixture_close(&f);
+    return logits;
+}
+
+Test(session, a_table_on_disk_changes_no_bit)
+{
+    int32_t ids[50];
+    for (int i = 0; i < 50; i++)
+        ids[i] = 5 + i * 37 % 1999;
+    float *mapped = logits_with(PL_PLE_AUTO, 0, ids, 50);
+    for (int rows = 1; rows < 100; rows *= 7) {
+        float *disk = logits_with(PL_PLE_DISK, rows, ids, 50);
+        cr_assert_arr_eq(disk, mapped, 50 * 2048 * sizeof *disk, "%d rows a step", rows);
+        free(disk);
+    }
+    free(mapped);
 }

@@ -36,7 +36,7 @@ static void run_both(pl_engine *e, const pl_path *wide, const pl_path *narrow)
         cr_assert_eq(pl_kv_open(e->kv, &id, &err), PL_OK, "%s", err.message);
         cr_assert_eq(pl_kv_extend(e->kv, id, ROWS, &err), PL_OK, "%s", err.message);
         for (int i = 0; i < ROWS; i++)
-            rows[2 * i + p] = (pl_step_row){10 + i, i, id, paths[p], true, false, false};
+            rows[2 * i + p] = (pl_step_row){10 + i, i, id, paths[p], true, false, false, 0};
     }
     cr_assert_eq(pl_step_run(e->step, rows, 2 * ROWS, NULL, NULL, &err), PL_OK, "%s", err.message);
 }

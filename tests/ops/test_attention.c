@@ -1,5 +1,6 @@
 #include "host/base/cpu.h"
 #include "host/cpu/attention.h"
+#include "host/cpu/kv_rows.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>
@@ -13,7 +14,8 @@ typedef struct attention_case {
     pl_rows rows;
     pl_heads heads;
     int window, context, pages;
-    float *q, *k, *v;
+    float *q, *k, *v; /* k, v: what is kept, in f32 */
+    void *kept_k, *kept_v;
     int32_t *table;
     pl_kv_layer kv;
 } attention_case;
@@ -29,7 +31,7 @@ static void run(const op_case *base, pl_backend *b, int first, int n)
 static int64_t key_at(const attention_case *c, int row, int head, int t)
 {
     int32_t page = c->table[c->rows.sequence[row] * c->kv.table_ld + t / PL_KV_PAGE];
-    return page * c->kv.page_stride + ((int64_t)head * PL_KV_PAGE + t % PL_KV_PAGE) * c->heads.dim;
+    return (((int64_t)page * c->heads.kv_heads + head) * PL_KV_PAGE + t % PL_KV_PAGE) * c->heads.dim;
 }
 
 /* docs/numerics.md, "Attention": the weights' error is that of the scores (whose differences enter) plus exp's, once in a
@@ -79,7 +81,23 @@ static void reference(const attention_case *c, int row, int head, num *out)
     free(e);
 }
 
-static void take_kv(attention_case *c)
+/* Pages of this type made of x, which becomes what is kept of it. */
+static void *kept(const attention_case *c, float *x, int64_t pages, pl_cache_type type)
+{
+    int dim = c->heads.dim;
+    size_t head_bytes = pl_kv_head_bytes(type, dim);
+    char *to = calloc((size_t)(pages * c->heads.kv_heads), head_bytes);
+    cr_assert_not_null(to);
+    for (int64_t i = 0; i < pages * c->heads.kv_heads * PL_KV_PAGE; i++) {
+        char *head = to + (size_t)(i / PL_KV_PAGE) * head_bytes;
+        pl_kv_put_base(type, head, (int)(i % PL_KV_PAGE), x + i * dim, dim);
+        if (type != PL_CACHE_F32)
+            pl_kv_get_base(type, head, (int)(i % PL_KV_PAGE), 1, dim, x + i * dim, NULL);
+    }
+    return to;
+}
+
+static void take_kv(attention_case *c, pl_cache_type type)
 {
     int64_t page_floats = (int64_t)c->heads.kv_heads * PL_KV_PAGE * c->heads.dim;
     c->pages = (c->context + PL_KV_PAGE - 1) / PL_KV_PAGE;
@@ -88,7 +106,10 @@ static void take_kv(attention_case *c)
     c->v = normals(all * page_floats, 1, 3);
     c->table = malloc((size_t)(all + SEQUENCES) * sizeof *c->table);
     cr_assert_not_null(c->table);
-    c->kv = (pl_kv_layer){c->k, c->v, page_floats, c->table, c->pages + 1};
+    c->kept_k = kept(c, c->k, all, type);
+    c->kept_v = kept(c, c->v, all, type);
+    int64_t stride = c->heads.kv_heads * (int64_t)(pl_kv_head_bytes(type, c->heads.dim) / sizeof(float));
+    c->kv = (pl_kv_layer){c->kept_k, c->kept_v, stride, c->table, c->pages + 1, type};
     int64_t step = 7;
     while (all % step == 0)
         step += 2;
@@ -101,12 +122,14 @@ static void give(attention_case *c)
     free(c->q);
     free(c->k);
     free(c->v);
+    free(c->kept_k);
+    free(c->kept_v);
     free(c->table);
     free(c->base.out[0].before);
     free(c->base.out[0].want);
 }
 
-static void prepare(attention_case *c, pl_heads heads, int window, int n, const int32_t *position,
+static void prepare(attention_case *c, pl_cache_type type, pl_heads heads, int window, int n, const int32_t *position,
                     const int32_t *sequence)
 {
     static int32_t slot[64];
@@ -117,7 +140,7 @@ static void prepare(attention_case *c, pl_heads heads, int window, int n, const 
         c->context = position[i] >= c->context ? position[i] + 1 : c->context;
     c->base.shape = (pl_backend_shape){.max_rows = n, .max_context = c->context, .heads = heads};
     int64_t width = (int64_t)heads.heads * heads.dim;
-    take_kv(c);
+    take_kv(c, type);
     c->q = normals(n * width, 4 / sqrt(heads.dim), 1);
     num *want = nums(n * width);
     for (int i = 0; i < n; i++)
@@ -126,12 +149,18 @@ static void prepare(attention_case *c, pl_heads heads, int window, int n, const 
     case_output(&c->base, normals(n * width, 1, 4), want, n * width);
 }
 
-static void check(pl_heads heads, int window, int n, const int32_t *position, const int32_t *sequence)
+static void check_type(pl_cache_type type, pl_heads heads, int window, int n, const int32_t *position,
+                       const int32_t *sequence)
 {
     attention_case c;
-    prepare(&c, heads, window, n, position, sequence);
+    prepare(&c, type, heads, window, n, position, sequence);
     check_case(&c.base);
     give(&c);
+}
+
+static void check(pl_heads heads, int window, int n, const int32_t *position, const int32_t *sequence)
+{
+    check_type(PL_CACHE_F32, heads, window, n, position, sequence);
 }
 
 static const int32_t one_sequence[64];
@@ -187,15 +216,69 @@ Test(attention, rows_of_several_sequences)
     }
 }
 
+/* More keys than any model's context. */
+Test(attention, beyond_32768)
+{
+    int32_t position[] = {40000, 32767, 32768};
+    for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_Q8_0; type++) {
+        check_type(type, (pl_heads){2, 1, 16}, 0, 1, position, one_sequence);
+        check_type(type, (pl_heads){2, 1, 16}, 512, 3, position, one_sequence);
+    }
+}
+
+/* Against the formula with the keys and values that are kept. */
+Test(attention, narrow_types)
+{
+    static const pl_heads layouts[] = {{8, 2, 64}, {6, 2, 20}, {4, 1, 320}};
+    int32_t position[20];
+    for (int i = 0; i < 20; i++)
+        position[i] = 500 + i;
+    for (pl_cache_type type = PL_CACHE_F16; type <= PL_CACHE_Q8_0; type++)
+        for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++)
+            for (size_t w = 0; w < sizeof windows / sizeof *windows; w += 3) {
+                check_type(type, layouts[l], windows[w], 20, position, one_sequence);
+                check_type(type, layouts[l], windows[w], 2, position + 11, one_sequence);
+            }
+}
+
+/* A row over narrow K/V has the bits that it has over what is kept of them, in f32. */
+Test(attention, narrow_types_are_f32_of_what_is_kept)
+{
+    static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
+    const pl_heads heads = {8, 2, 256};
+    int32_t position[20];
+    for (int i = 0; i < 20; i++)
+        position[i] = 250 + i;
+    for (pl_cache_type type = PL_CACHE_F16; type <= PL_CACHE_Q8_0; type++) {
+        attention_case c;
+        prepare(&c, type, heads, 0, 20, position, one_sequence);
+        pl_kv_layer plain = {c.k,     c.v,         (int64_t)heads.kv_heads * PL_KV_PAGE * heads.dim,
+                             c.table, c.pages + 1, PL_CACHE_F32};
+        int64_t n = 20 * (int64_t)heads.heads * heads.dim;
+        float *want = normals(n, 1, 5), *got = normals(n, 1, 6);
+        for (int l = 0; l < 3; l++) {
+            pl_backend *b = open_backend(c.base.shape, 2, levels[l]);
+            b->ops->attention(b->stream, got, c.q, &c.kv, &c.rows, heads, 0);
+            b->ops->attention(b->stream, want, c.q, &plain, &c.rows, heads, 0);
+            cr_assert_eq(memcmp(got, want, (size_t)n * sizeof *got), 0, "%s, %s", pl_cache_type_name(type), b->name);
+            pl_backend_free(b);
+        }
+        free(want);
+        free(got);
+        give(&c);
+    }
+}
+
 /* One key far above the others takes all the weight; far below them, none. */
 Test(attention, extreme_scores)
 {
     for (int sign = -1; sign <= 1; sign += 2) {
         int32_t position = 1000;
         attention_case c;
-        prepare(&c, (pl_heads){2, 1, 16}, 0, 1, &position, one_sequence);
+        prepare(&c, PL_CACHE_F32, (pl_heads){2, 1, 16}, 0, 1, &position, one_sequence);
+        float *kept_k = c.kept_k;
         for (int i = 0; i < 16; i++)
-            c.k[key_at(&c, 0, 0, 77) + i] = (float)sign * 50 * c.q[i];
+            kept_k[key_at(&c, 0, 0, 77) + i] = c.k[key_at(&c, 0, 0, 77) + i] = (float)sign * 50 * c.q[i];
         for (int h = 0; h < 2; h++)
             reference(&c, 0, h, c.base.out[0].want + h * 16);
         check_case(&c.base);
@@ -212,9 +295,9 @@ Test(attention, not_finite_values_stay_with_the_rows_that_see_them)
     for (int i = 0; i < 33; i++)
         position[i] = 240 + i;
     attention_case c;
-    prepare(&c, (pl_heads){4, 1, 16}, 16, 33, position, one_sequence);
+    prepare(&c, PL_CACHE_F32, (pl_heads){4, 1, 16}, 16, 33, position, one_sequence);
     for (int kind = 0; kind < 6; kind++) {
-        float *at = (kind % 2 ? c.k : c.v) + key_at(&c, 0, 0, 250), was = *at;
+        float *at = (float *)(kind % 2 ? c.kept_k : c.kept_v) + key_at(&c, 0, 0, 250), was = *at;
         *at = bad[kind / 2];
         for (int l = 0; l < 3; l++) {
             pl_backend *b = open_backend(c.base.shape, 1, levels[l]);

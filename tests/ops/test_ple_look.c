@@ -102,6 +102,27 @@ static void check_bad(pl_backend *b, pl_dtype type, bool wanted)
     free(c.table);
 }
 
+/* Rows that were brought for the step: in its order, in the slot of its ticket, whatever the ids. */
+Test(ple_look, rows_of_a_step)
+{
+    pl_backend *b = open_backend((pl_backend_shape){.max_rows = ROOM, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}},
+                                 3, PL_CPU_ALL);
+    look_case c = make_case(PL_Q4_0, 7, 3, 256, 768);
+    uint32_t ticket = 5;
+    int32_t bad = 0;
+    float got[7 * 768], want[768];
+    c.from.slots = 3; /* the ticket's is the last */
+    c.from.slot_bytes = 7 * c.from.row_bytes;
+    c.from.ready = c.from.ticket = &ticket;
+    b->ops->ple_look(b->stream, got, c.ld, &c.from, c.id, c.layers, 7, c.p, &bad);
+    for (int r = 0; r < 7; r++) {
+        pl_decode(PL_Q4_0, c.table + (size_t)(14 + r) * c.from.row_bytes, want, 768);
+        cr_assert_arr_eq(got + r * 768, want, (size_t)(c.layers[r] * c.p) * sizeof *want, "row %d", r);
+    }
+    free(c.table);
+    pl_backend_free(b);
+}
+
 Test(ple_look, says_what_is_not_finite)
 {
     pl_backend *b = open_backend((pl_backend_shape){.max_rows = ROOM, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}},

@@ -1,3 +1,5 @@
+#include "host/base/cpu.h"
+#include "host/cpu/kv_rows.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>
@@ -66,7 +68,7 @@ static void run_store(const op_case *base, pl_backend *b, int first, int n)
     const store_case *c = (const store_case *)base;
     int64_t dim = c->heads.dim, kv_at = first * c->heads.kv_heads * dim, kv_n = (int64_t)n * c->heads.kv_heads * dim;
     pl_rows rows = rows_from(c->rows, first, n);
-    pl_kv_layer kv = {base->out[1].now, base->out[2].now, c->page_floats, c->table, PAGES + 1};
+    pl_kv_layer kv = {base->out[1].now, base->out[2].now, c->page_floats, c->table, PAGES + 1, PL_CACHE_F32};
     float *k = NULL, *v = NULL;
     if (c->own_kv) { /* the projections are the op's to spoil */
         k = normals(kv_n, 1, 0);
@@ -166,4 +168,70 @@ Test(qkv, store)
 Test(qkv, layer_without_own_kv)
 {
     check_store((pl_heads){8, 2, 32}, 7, false);
+}
+
+static void store_into(const store_case *c, pl_backend *b, pl_cache_type type, char *k, char *v)
+{
+    int64_t dim = c->heads.dim, kv_n = (int64_t)c->rows.n * c->heads.kv_heads * dim;
+    float *q = normals((int64_t)c->rows.n * c->heads.heads * dim, 3, 6), *own_k = normals(kv_n, 2, 4),
+          *own_v = normals(kv_n, 0.1, 5);
+    int64_t stride = c->heads.kv_heads * (int64_t)(pl_kv_head_bytes(type, c->heads.dim) / sizeof(float));
+    pl_kv_layer kv = {(float *)(void *)k, (float *)(void *)v, stride, c->table, PAGES + 1, type};
+    b->ops->qkv_store(b->stream, q, own_k, own_v, &kv, &c->rows, c->heads, c->q_norm, c->k_norm, c->rope, EPS);
+    free(q);
+    free(own_k);
+    free(own_v);
+}
+
+/* Each row becomes what pl_kv_put() makes of the one in f32, and nothing else is written. */
+static void check_narrow(const store_case *c, pl_backend *b, pl_cache_type type)
+{
+    size_t heads = 2 * PAGES * (size_t)c->heads.kv_heads, plain = pl_kv_head_bytes(PL_CACHE_F32, c->heads.dim),
+           narrow = pl_kv_head_bytes(type, c->heads.dim);
+    char *exact[2], *got[2], *want = calloc(heads, narrow);
+    for (int i = 0; i < 2; i++) {
+        exact[i] = calloc(heads, plain);
+        got[i] = calloc(heads, narrow);
+        cr_assert(exact[i] && got[i] && want);
+    }
+    store_into(c, b, PL_CACHE_F32, exact[0], exact[1]);
+    store_into(c, b, type, got[0], got[1]);
+    for (int i = 0; i < 2; i++) {
+        memset(want, 0, heads * narrow);
+        for (int r = 0; r < c->rows.n; r++)
+            for (int h = 0; h < c->heads.kv_heads; h++) {
+                int row = c->position[r] % PL_KV_PAGE;
+                size_t page = (size_t)c->table[c->sequence[r] * (PAGES + 1) + c->position[r] / PL_KV_PAGE];
+                size_t head = page * (size_t)c->heads.kv_heads + (size_t)h;
+                const float *x = (const float *)(void *)(exact[i] + head * plain) + (int64_t)row * c->heads.dim;
+                pl_kv_put_base(type, want + head * narrow, row, x, c->heads.dim);
+            }
+        cr_assert_eq(memcmp(got[i], want, heads * narrow), 0, "%s, %s", pl_cache_type_name(type), b->name);
+        free(exact[i]);
+        free(got[i]);
+    }
+    free(want);
+}
+
+Test(qkv, store_of_narrow_types)
+{
+    static const pl_heads layouts[] = {{4, 1, 16}, {6, 2, 250}, {8, 2, 256}, {2, 1, 320}};
+    static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
+    for (size_t l = 0; l < sizeof layouts / sizeof *layouts; l++) {
+        store_case c;
+        take(&c, layouts[l], 33, true);
+        pl_backend_shape shape = {.max_rows = 33, .max_context = PAGES * PL_KV_PAGE, .heads = layouts[l]};
+        for (int i = 0; i < 3; i++) {
+            pl_backend *b = open_backend(shape, 2, levels[i]);
+            bool card = strcmp(b->name, "card") == 0; /* no card has these types */
+            for (pl_cache_type type = PL_CACHE_F16; type <= PL_CACHE_Q8_0 && !card; type++)
+                check_narrow(&c, b, type);
+            pl_backend_free(b);
+        }
+        free(c.q_norm);
+        free(c.k_norm);
+        free(c.rope);
+        free(c.k);
+        free(c.v);
+    }
 }

@@ -371,6 +371,18 @@ works bench -m "$model" -p 8 -n 4 -r 2 -o md
 out '\| *tg4 \| *[0-9.]+ ± [0-9.]+ \|'
 works bench -m "$model" -p 8 -n 0 -r 1
 out 'pp8'
+works bench -m "$model" -p 8 -n 4 -r 1 -t 2 -d 0,40 -np 1,3 -o csv -b 16
+[ "$(wc -l <"$work/out")" = 7 ] || fail 'six tests and a heading'
+out '^"[^"]+",.*,"e4b",8,0,1,.*,40,1,'
+out '^"[^"]+",.*,"e4b",0,4,1,.*,40,3,'
+works bench -m "$model" -p 8 -n 4 -r 1 -t 1 --ops --backend cpu
+out 'tg4: steps of 1 rows'
+out '^matmul [a-z_]+ +[0-9.]+ +[0-9.]+ '
+out '^between ops'
+works bench -m "$model" -p 8 -n 0 -r 1 -t 1 --ops --backend cpu -o csv
+out '^"[^"]+",cpu.*,8,0,0,1,8,"all",'
+works bench -m "$model" -p 0 -n 4 -r 1 -t 1 --ops --backend cpu -o json
+out '"steps":5,"rows":5,"ops":\[\{"op":"'
 expect 2 'nonsense' bench -m "$model" -p 1 -n 0 --path nonsense -o json -q
 
 # ---- cards

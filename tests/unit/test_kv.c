@@ -123,13 +123,41 @@ Test(kv, bytes_are_as_planned)
     for (size_t i = 0; i < sizeof budgets / sizeof *budgets; i++) {
         kv_fixture f;
         kv_fixture_open(&f, budgets[i], false);
-        pl_kv_size size = {KV_SEQUENCES, KV_CONTEXT, KV_BATCH, budgets[i]};
+        pl_kv_size size = {KV_SEQUENCES, KV_CONTEXT, KV_BATCH, budgets[i], PL_CACHE_F32};
         size_t taken = 2 * KV_SEQUENCES * (KV_CONTEXT / PL_KV_PAGE) * sizeof(int32_t);
         for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
             taken += (size_t)pl_kv_pool(f.kv, kind)->n_pages * pl_kv_pool(f.kv, kind)->page_bytes;
         cr_assert_eq(pl_kv_bytes(&f.config, &size), taken);
         kv_fixture_close(&f);
     }
+}
+
+/* Narrower types take as much less as their pages are smaller, and views say where they are. */
+Test(kv, narrow_types)
+{
+    kv_fixture f;
+    kv_fixture_open(&f, 0, false);
+    f.config.head_dim = 256;
+    for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_Q8_0; type++) {
+        pl_kv_size size = {KV_SEQUENCES, KV_CONTEXT, KV_BATCH, 0, type};
+        pl_kv *kv;
+        pl_error err = {0};
+        cr_assert_eq(pl_kv_create(&f.config, f.backend, &size, &kv, &err), PL_OK, "%s", err.message);
+        size_t head = pl_kv_head_bytes(type, 256), table = KV_SEQUENCES * (KV_CONTEXT / PL_KV_PAGE) * sizeof(int32_t);
+        cr_assert_eq(pl_kv_token_bytes(&f.config, type), 2 * head / PL_KV_PAGE);
+        cr_assert_eq(pl_kv_pool(kv, PL_KV_LOCAL)->page_bytes, 3 * 2 * head);
+        cr_assert_eq(pl_kv_bytes(&f.config, &size), 2 * table +
+                                                        2 * head * (size_t)pl_kv_pool(kv, PL_KV_GLOBAL)->n_pages +
+                                                        6 * head * (size_t)pl_kv_pool(kv, PL_KV_LOCAL)->n_pages);
+        pl_kv_layer first = pl_kv_view(kv, 0), last = pl_kv_view(kv, 3);
+        cr_assert(first.type == type && last.type == type);
+        cr_assert_eq((size_t)((char *)first.v - (char *)first.k), head);
+        cr_assert_eq((size_t)((char *)last.v - (char *)first.k), 5 * head);
+        cr_assert_eq((size_t)first.page_stride * sizeof(float), 6 * head);
+        pl_kv_free(kv);
+    }
+    f.config.head_dim = 4;
+    kv_fixture_close(&f);
 }
 
 static void random_action(kv_fixture *f, kv_story *s, pl_rng *rng)

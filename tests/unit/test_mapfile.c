@@ -83,6 +83,44 @@ Test(mapfile, drops_whole_pages_only)
     pl_mapfile_close(&file);
 }
 
+Test(mapfile, reads_what_is_mapped_and_sees_a_cut)
+{
+    unsigned char got[5000];
+    pl_mapfile file;
+    pl_error err;
+    write_file(20000);
+    cr_assert_eq(pl_mapfile_open(path, &file, NULL), PL_OK);
+    cr_assert_eq(pl_mapfile_read(&file, "rows", 12345, got, sizeof got, &err), PL_OK);
+    cr_assert_arr_eq(got, file.data + 12345, sizeof got);
+    cr_assert_eq(pl_mapfile_read(&file, "rows", 15001, got, sizeof got, &err), PL_ERR_IO);
+    cr_assert_str_eq(err.message, "rows: the file ends at byte 20000, it had 20000 when it was opened");
+    cr_assert_eq(truncate(path, 14000), 0);
+    cr_assert_eq(pl_mapfile_read(&file, "rows", 12345, got, sizeof got, &err), PL_ERR_IO);
+    cr_assert_not_null(strstr(err.message, "ends at byte 14000"), "%s", err.message);
+    pl_mapfile_close(&file);
+}
+
+static int open_files(void)
+{
+    int n = 0;
+    for (int fd = 0; fd < 64; fd++)
+        n += fcntl(fd, F_GETFD) >= 0;
+    return n;
+}
+
+Test(mapfile, leaves_no_file_open)
+{
+    int before = open_files();
+    for (size_t n = 0; n < 3; n++) {
+        pl_mapfile file;
+        write_file(n);
+        cr_assert_eq(pl_mapfile_open(path, &file, NULL), PL_OK);
+        pl_mapfile_close(&file);
+        pl_mapfile_close(&file);
+    }
+    cr_assert_eq(open_files(), before);
+}
+
 Test(mapfile, empty_file)
 {
     write_file(0);

@@ -28,8 +28,8 @@ Test(memory, weights_are_what_an_engine_loads)
         pl_engine_params params = {.backend = PL_BACKEND_CPU, .threads = 1, .context = 64, .no_pin = true};
         cr_assert_eq(pl_engine_create(model, &params, &engine, NULL), PL_OK);
         pl_engine_describe(engine, &info);
-        pl_memory_plan_compute(model->checkpoint, 64, 64, &plan);
-        pl_card_memory_compute(engine->config, &plan, PL_PLE_HOST, &(pl_kv_size){1, 64, 64, 0}, &card);
+        pl_memory_plan_compute(model->checkpoint, 64, 64, PL_CACHE_F32, &plan);
+        pl_card_memory_compute(engine->config, &plan, PL_PLE_HOST, &(pl_kv_size){1, 64, 64, 0, PL_CACHE_F32}, &card);
         cr_expect_eq(card.weights, plan.core_packed + plan.core_mapped + plan.head_packed + plan.head_mapped);
         cr_expect_geq(card.weights, info.weight_bytes + info.mapped_bytes, "%zu, %zu + %zu", card.weights,
                       info.weight_bytes, info.mapped_bytes);
@@ -48,16 +48,16 @@ Test(memory, of_a_card)
     const pl_config *config = pl_checkpoint_config(model->checkpoint);
     pl_memory_plan plan;
     pl_card_memory m[PL_PLE_DISK + 1], more;
-    pl_memory_plan_compute(model->checkpoint, 64, 64, &plan);
+    pl_memory_plan_compute(model->checkpoint, 64, 64, PL_CACHE_F32, &plan);
     for (pl_ple_placement ple = PL_PLE_VRAM; ple <= PL_PLE_DISK; ple++) {
-        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 64, 0}, &m[ple]);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 64, 0, PL_CACHE_F32}, &m[ple]);
         cr_assert_eq(pl_card_memory_total(&m[ple]), m[ple].weights + m[ple].kv + m[ple].work + m[ple].reserve +
                                                         (ple == PL_PLE_VRAM ? plan.ple_table : 0));
-        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){2, 256, 64, 0}, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){2, 256, 64, 0, PL_CACHE_F32}, &more);
         cr_assert_eq(more.kv, 2 * m[ple].kv);
-        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 512, 64, 0}, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 512, 64, 0, PL_CACHE_F32}, &more);
         cr_assert(more.kv > m[ple].kv && more.work > m[ple].work);
-        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 128, 0}, &more);
+        pl_card_memory_compute(config, &plan, ple, &(pl_kv_size){1, 256, 128, 0, PL_CACHE_F32}, &more);
         cr_assert(more.work > m[ple].work && more.pinned >= m[ple].pinned);
     }
     cr_assert_eq(m[PL_PLE_VRAM].pinned + m[PL_PLE_VRAM].host, 0);
@@ -78,6 +78,14 @@ Test(memory, here_on_the_cpu)
     cr_assert_eq(pl_placement_here(model->checkpoint, &wish, &p, &err), PL_OK, "%s", err.message);
     cr_assert_eq(p.backend, PL_BACKEND_CPU);
     cr_assert_eq(p.ple, PL_PLE_AUTO);
+    cr_assert_eq(p.batch_rows, PL_DEFAULT_BATCH_ROWS);
+    wish.ple = PL_PLE_DISK; /* to save memory: steps are smaller too, unless told */
+    cr_assert_eq(pl_placement_here(model->checkpoint, &wish, &p, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(p.ple, PL_PLE_DISK);
+    cr_assert_lt(p.batch_rows, PL_DEFAULT_BATCH_ROWS);
+    wish.batch_rows = 300;
+    cr_assert_eq(pl_placement_here(model->checkpoint, &wish, &p, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(p.batch_rows, 300);
     cr_assert_eq(p.sessions, PL_DEFAULT_SESSIONS);
     cr_assert_eq(p.context, pl_model_context(model));
     cr_assert_str_eq(p.reason, "");

@@ -215,6 +215,35 @@ static void gives_help(const char *line, pl_command topic)
     pl_options_free(&o);
 }
 
+/* --cache-type, or llama.cpp's two, which have to agree. */
+Test(options, types_of_keys_and_values)
+{
+    static const struct {
+        const char *line;
+        pl_cache_type type;
+    } lines[] = {
+        {"run -m x", PL_CACHE_F32},
+        {"run -m x --cache-type f16", PL_CACHE_F16},
+        {"inspect x --cache-type q8_0", PL_CACHE_Q8_0},
+        {"serve -m x -ctk q8_0 -ctv q8_0", PL_CACHE_Q8_0},
+        {"inspect x -ctk q8_0", PL_CACHE_Q8_0},
+        {"bench -m x -ctk f16", PL_CACHE_F16},
+        {"eval -m x -f t --cache-type-v q8_0", PL_CACHE_Q8_0},
+        {"run -m x --cache-type f16 -ctk f16", PL_CACHE_F16},
+        {"run -m x -ctk auto --cache-type q8_0", PL_CACHE_Q8_0},
+    };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        pl_options o = parsed(lines[i].line);
+        cr_assert_eq(o.cache_type, (int32_t)lines[i].type, "%s", lines[i].line);
+        pl_options_free(&o);
+    }
+    static const char differ[] =
+        "--cache-type, --cache-type-k and --cache-type-v differ, but keys and values have one type";
+    fails("run -m x -ctk q8_0 -ctv f16", differ);
+    fails("run -m x --cache-type f32 -ctv f16", differ);
+    fails("run -m x --cache-type q4_0", "--cache-type takes one of f32, f16, q8_0, not 'q4_0'; did you mean q8_0?");
+}
+
 Test(options, serving)
 {
     pl_options o = parsed("serve -m m.gguf");

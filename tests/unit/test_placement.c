@@ -118,6 +118,24 @@ Test(placement, cards_that_people_have)
     }
 }
 
+/* A card keeps K/V in f32: others are for the CPU, which holds more of them in the same memory. */
+Test(placement, narrow_kv_is_for_the_cpu)
+{
+    model m = published(true);
+    pl_placement_wish wish = {.sessions = 16, .kv_tokens = -1, .cache = PL_CACHE_Q8_0};
+    pl_placement p = chosen(&m, 24 * GIB, 12 * GIB, wish);
+    cr_assert_eq(p.backend, PL_BACKEND_CPU);
+    cr_assert_eq(p.cache, PL_CACHE_Q8_0);
+    cr_assert(strstr(p.reason, "K/V in q8_0 (--cache-type): a card keeps them in f32"), "%s", p.reason);
+    wish.cache = PL_CACHE_F32;
+    wish.backend = PL_BACKEND_CPU;
+    cr_assert_gt(p.kv_tokens, 2 * chosen(&m, 0, 12 * GIB, wish).kv_tokens);
+    pl_error err = {0};
+    wish = (pl_placement_wish){.backend = PL_BACKEND_CUDA, .cache = PL_CACHE_F16};
+    cr_assert_eq(choose(&m, 24 * GIB, 5 * GIB, wish, &p, &err), PL_ERR_UNSUPPORTED);
+    cr_assert_str_eq(err.message, "backend cuda: K/V in f16 (--cache-type): a card keeps them in f32");
+}
+
 /* ---- every card ---- */
 
 static const pl_placement_wish wishes[] = {
@@ -155,7 +173,7 @@ static int compare(const pl_placement *a, const pl_placement *b)
 static void check_fits(const model *m, const pl_placement *p, const pl_placement_wish *wish, size_t available)
 {
     pl_card_memory again;
-    pl_kv_size size = {p->sessions, p->context, p->batch_rows, p->kv_tokens};
+    pl_kv_size size = {p->sessions, p->context, p->batch_rows, p->kv_tokens, p->cache};
     pl_card_memory_compute(&m->config, &m->plan, p->ple, &size, &again);
     size_t total = again.weights + again.kv + again.work + again.reserve + again.table;
     cr_assert_eq(total, pl_card_memory_total(&p->memory));
@@ -213,9 +231,9 @@ Test(placement, as_much_as_fits)
             continue;
         if (p.context < 32768)
             cr_assert_eq(p.batch_rows, 64);
-        pl_kv_size size = {1, p.context, 2 * p.batch_rows, 0};
+        pl_kv_size size = {1, p.context, 2 * p.batch_rows, 0, PL_CACHE_F32};
         if (p.context < 32768)
-            size = (pl_kv_size){1, p.context + 256, 64, 0};
+            size = (pl_kv_size){1, p.context + 256, 64, 0, PL_CACHE_F32};
         pl_card_memory_compute(&m.config, &m.plan, p.ple, &size, &more);
         cr_assert_gt(pl_card_memory_total(&more), card - PL_CARD_CONTEXT, "%zu MiB: %s", card / MIB, p.reason);
     }
@@ -226,7 +244,7 @@ Test(placement, as_much_as_fits)
 static size_t taken(const model *m, const pl_placement *p, int64_t kv_tokens)
 {
     pl_card_memory memory;
-    pl_kv_size size = {p->sessions, p->context, p->batch_rows, kv_tokens};
+    pl_kv_size size = {p->sessions, p->context, p->batch_rows, kv_tokens, PL_CACHE_F32};
     pl_card_memory_compute(&m->config, &m->plan, p->ple, &size, &memory);
     return pl_card_memory_total(&memory);
 }
@@ -266,7 +284,7 @@ Test(placement, kv_by_budget_on_the_cpu)
     int64_t before = 0;
     for (size_t host = 0; host < 1024 * GIB; host += host / 8 + GIB) {
         pl_placement p = chosen(&m, 0, host, wish);
-        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens};
+        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens, p.cache};
         cr_assert_geq(p.kv_tokens, p.context);
         cr_assert_leq(p.kv_tokens, 1000 * (int64_t)p.context);
         cr_assert_geq(p.kv_tokens, before);
@@ -276,7 +294,7 @@ Test(placement, kv_by_budget_on_the_cpu)
     cr_assert_gt(before, 32768);
     cr_assert_eq(chosen(&m, 0, 0, (pl_placement_wish){.kv_tokens = 70000}).kv_tokens, 70000);
     cr_assert_eq(chosen(&m, 0, 0, (pl_placement_wish){.kv_tokens = 0}).kv_tokens, 0);
-    cr_assert_eq(pl_placement_kv_tokens(&m.config, 3, 1000, 64, SIZE_MAX), 3000);
+    cr_assert_eq(pl_placement_kv_tokens(&m.config, 3, 1000, 64, PL_CACHE_F32, SIZE_MAX), 3000);
 }
 
 Test(placement, kv_by_bytes)
@@ -285,7 +303,7 @@ Test(placement, kv_by_bytes)
     for (size_t bytes = 64 * MIB; bytes <= 16 * GIB; bytes *= 2) {
         pl_placement p = chosen(&m, 0, 64 * GIB,
                                 (pl_placement_wish){.sessions = 64, .kv_tokens = -1, .kv_bytes = bytes});
-        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens};
+        pl_kv_size size = {p.sessions, p.context, p.batch_rows, p.kv_tokens, p.cache};
         cr_assert(p.kv_tokens == p.context || pl_kv_bytes(&m.config, &size) <= bytes);
         size.tokens += PL_KV_PAGE;
         cr_assert(p.kv_tokens == 64 * (int64_t)p.context || pl_kv_bytes(&m.config, &size) > bytes);
@@ -365,7 +383,8 @@ Test(placement, proposals_are_true)
                 int tokens = c ? (int)strtol(c + 4, NULL, 10) : 4096;
                 pl_card_memory counted;
                 model smaller = m;
-                pl_card_memory_compute(&m.config, &m.plan, PL_PLE_HOST, &(pl_kv_size){1, tokens, 512, 0}, &counted);
+                pl_card_memory_compute(&m.config, &m.plan, PL_PLE_HOST, &(pl_kv_size){1, tokens, 512, 0, PL_CACHE_F32},
+                                       &counted);
                 smaller.plan.core_packed = (size_t)bytes - counted.kv - counted.work;
                 smaller.plan.core_mapped = smaller.plan.head_packed = 0;
                 cr_assert_geq((double)smaller.plan.core_packed, (double)m.plan.card_weights * 3 / 8 - 1e8);

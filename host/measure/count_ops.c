@@ -1,5 +1,7 @@
-#include "bench/count_ops.h"
+#include "host/measure/count_ops.h"
 
+#include <ctype.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,13 +21,13 @@ static pl_counted *entry(pl_stream *s, const char *op)
     pl_counts *c = s->counts;
     for (int i = 0; i < c->n; i++)
         if (!strcmp(c->op[i].op, op))
-            return &c->op[i];
-    if (c->n == PL_COUNTED_OPS) {
-        static pl_counted overflow;
-        return &overflow;
-    }
-    c->op[c->n] = (pl_counted){.op = op};
-    return &c->op[c->n++];
+            return c->latest = &c->op[i];
+    if (c->n == PL_COUNTED_OPS) /* the last takes the rest */
+        return c->latest = &c->op[c->n - 1];
+    c->latest = &c->op[c->n++];
+    *c->latest = (pl_counted){.calls = 0};
+    snprintf(c->latest->op, sizeof c->latest->op, "%s", op);
+    return c->latest;
 }
 
 static void add(pl_stream *s, const char *op, int launches, double floats)
@@ -43,7 +45,9 @@ static void add_product(pl_stream *s, const char *op, const pl_matmul *job)
     const pl_weight *w = job->w;
     pl_counted *e = entry(s, op);
     double out = job->n_out ? job->n_out[0] : (double)w->rows, in = job->n_in ? job->n_in[0] : (double)w->cols;
-    e->bytes += (double)w->bytes * out / (double)w->rows * in / (double)w->cols;
+    double weights = (double)w->bytes * out / (double)w->rows * in / (double)w->cols;
+    e->bytes += weights;
+    e->stored_bytes += weights;
     for (int i = 0; i < job->n_rows; i++) {
         double row_out = job->n_out ? job->n_out[i] : (double)w->rows;
         double row_in = job->n_in ? job->n_in[i] : (double)w->cols;
@@ -52,11 +56,25 @@ static void add_product(pl_stream *s, const char *op, const pl_matmul *job)
     }
 }
 
+/* "matmul" and, of a weight's name, the last part that tells something: "matmul ffn_gate". */
+static void name_product(char out[PL_COUNTED_NAME], const char *weight)
+{
+    char name[PL_COUNTED_NAME * 4];
+    snprintf(name, sizeof name, "%s", weight);
+    char *dot;
+    while ((dot = strrchr(name, '.')) && (!strcmp(dot, ".weight") || isdigit((unsigned char)dot[1])))
+        *dot = '\0';
+    snprintf(out, PL_COUNTED_NAME, "matmul %.*s", PL_COUNTED_NAME - 8, dot ? dot + 1 : name);
+}
+
 static void matmul(pl_stream *s, const pl_matmul *jobs, int n_jobs)
 {
+    char op[PL_COUNTED_NAME] = "matmul";
+    if (s->counts->split)
+        name_product(op, jobs[0].w->name);
     for (int i = 0; i < n_jobs; i++)
-        add_product(s, "matmul", &jobs[i]);
-    entry(s, "matmul")->launches++;
+        add_product(s, op, &jobs[i]);
+    entry(s, op)->launches++;
 }
 
 static void quantize(pl_stream *s, pl_act *act, int n)
@@ -119,16 +137,21 @@ static void qkv_store(pl_stream *s, float *q, float *k, float *v, const pl_kv_la
     add(s, "qkv_store", 1, 2.0 * rows->n * heads.dim * (heads.heads + (k ? 2 * heads.kv_heads : 0)));
 }
 
-static void add_attention(pl_stream *s, const char *op, const pl_rows *rows, pl_heads heads, int window)
+static void add_attention(pl_stream *s, const char *op, const pl_kv_layer *kv, const pl_rows *rows, pl_heads heads,
+                          int window)
 {
-    pl_counted *e = entry(s, op);
+    char name[PL_COUNTED_NAME];
+    snprintf(name, sizeof name, "%s%s", op, !s->counts->split ? "" : window ? ", window" : ", all");
+    pl_counted *e = entry(s, name);
     e->launches++;
     for (int i = 0; i < rows->n; i++) {
         double keys = rows->position[i] + 1;
         if (window && keys > window)
             keys = window;
-        double pass = 8 * keys * heads.kv_heads * heads.dim;
-        e->bytes += (rows->n <= PL_FUSED_ROWS ? pass : pass / ATTENTION_TILE) + 8.0 * heads.heads * heads.dim;
+        double pass = 2 * keys * heads.kv_heads * (double)pl_kv_head_bytes(kv->type, heads.dim) / PL_KV_PAGE;
+        pass = rows->n <= PL_FUSED_ROWS ? pass : pass / ATTENTION_TILE;
+        e->bytes += pass + 8.0 * heads.heads * heads.dim;
+        e->stored_bytes += pass;
         e->f32_ops += 4 * keys * heads.heads * heads.dim;
     }
 }
@@ -136,8 +159,8 @@ static void add_attention(pl_stream *s, const char *op, const pl_rows *rows, pl_
 static void attention(pl_stream *s, float *out, const float *q, const pl_kv_layer *kv, const pl_rows *rows,
                       pl_heads heads, int window)
 {
-    (void)out, (void)q, (void)kv;
-    add_attention(s, "attention", rows, heads, window);
+    (void)out, (void)q;
+    add_attention(s, "attention", kv, rows, heads, window);
 }
 
 static void attn_residual(pl_stream *s, float *y, float *f, float *laurel, const float *a, const float *x,
@@ -154,6 +177,25 @@ static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int 
     (void)gate, (void)up, (void)ld, (void)z;
     for (int i = 0; i < n; i++)
         add(s, "ffn_act", i == 0, 3.0 * width[i]);
+}
+
+/* As if all were read: what is not, the backend knows alone (skipped_bytes). */
+static void ffn_sparse(pl_stream *s, const pl_ffn *ffn)
+{
+    pl_matmul gate = {.w = ffn->gate, .x = ffn->x, .n_rows = ffn->n, .n_out = ffn->width};
+    pl_matmul up = gate, down = {.w = ffn->down, .x = ffn->mid, .n_rows = ffn->n, .n_in = ffn->width};
+    up.w = ffn->up;
+    add_product(s, "ffn, sparse", &gate);
+    add_product(s, "ffn, sparse", &up);
+    add_product(s, "ffn, sparse", &down);
+}
+
+/* Likewise. */
+static void head_top(pl_stream *s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top,
+                     float cap)
+{
+    (void)logits, (void)top, (void)cap;
+    add_product(s, "head, top", &(pl_matmul){.w = head, .x = x, .n_rows = n});
 }
 
 static void altup_correct(pl_stream *s, pl_streams streams, float *y, float *gate_in, const float *ffn, pl_streams pred,
@@ -219,6 +261,8 @@ static const pl_ops single_ops = {
     .attention = attention,
     .attn_residual = attn_residual,
     .ffn_act = ffn_act,
+    .ffn_sparse = ffn_sparse,
+    .head_top = head_top,
     .altup_correct = altup_correct,
     .ple_gate = ple_gate,
     .ple_add = ple_add,
@@ -242,10 +286,10 @@ static void fused_attend(pl_stream *s, float *out, pl_act *act, float *q, float 
                          const pl_rows *rows, pl_heads heads, int window, const float *q_norm, const float *k_norm,
                          const float *rope, float eps, bool distinct)
 {
-    (void)out, (void)act, (void)q, (void)k, (void)v, (void)kv, (void)q_norm, (void)k_norm, (void)rope, (void)eps;
-    add_attention(s, "attend", rows, heads, window);
+    (void)out, (void)act, (void)q, (void)k, (void)v, (void)q_norm, (void)k_norm, (void)rope, (void)eps;
+    add_attention(s, "attend", kv, rows, heads, window);
     if (!distinct)
-        entry(s, "attend")->launches++;
+        s->counts->latest->launches++;
 }
 
 static void fused_attn_out(pl_stream *s, const pl_matmul *o, const pl_matmul *laurel)
@@ -280,8 +324,9 @@ static void fused_ffn(pl_stream *s, const pl_ffn *ffn)
     pl_matmul gate = {.w = ffn->gate, .x = ffn->x, .n_rows = ffn->n, .n_out = ffn->width};
     pl_matmul up = gate, down = {.w = ffn->down, .x = ffn->mid, .n_rows = ffn->n, .n_in = ffn->width};
     pl_weight needed_up = *ffn->up, needed_down = *ffn->down;
-    needed_up.bytes = (size_t)((double)needed_up.bytes * share_left(ffn->z, 16 * ffn->n));
-    needed_down.bytes = (size_t)((double)needed_down.bytes * share_left(ffn->z, 8 * ffn->n));
+    int of_up = ffn->up->layout == PL_PANELS ? 16 : 1, of_down = ffn->down->layout == PL_PANELS ? 8 : 1;
+    needed_up.bytes = (size_t)((double)needed_up.bytes * share_left(ffn->z, of_up * ffn->n));
+    needed_down.bytes = (size_t)((double)needed_down.bytes * share_left(ffn->z, of_down * ffn->n));
     up.w = &needed_up;
     down.w = &needed_down;
     add_product(s, op, &gate);
@@ -307,7 +352,23 @@ static void fused_ple(pl_stream *s, const pl_ple_block *ple, const pl_rows *rows
     entry(s, "ple")->launches += rows->n <= 4 ? 1 : 2;
 }
 
+static void fused_ffn_act(pl_stream *s, pl_act *act, float *gate, const float *up, int64_t ld, int n,
+                          const int32_t *width, float z)
+{
+    (void)act, (void)gate, (void)up, (void)ld, (void)z;
+    for (int i = 0; i < n; i++)
+        add(s, "ffn_act", i == 0, 2.6 * width[i]);
+}
+
+static void fused_ple_gate(pl_stream *s, pl_act *act, float *gate, const float *ple, int64_t ld, const pl_rows *rows,
+                           int p)
+{
+    (void)act, (void)gate, (void)ple, (void)ld;
+    add(s, "ple_gate", 1, 3.6 * rows->n * p);
+}
+
 static const pl_fused fused_ops = {
+    .most_rows = PL_FUSED_ROWS,
     .predict = fused_predict,
     .attend = fused_attend,
     .attn_out = fused_attn_out,
@@ -315,6 +376,8 @@ static const pl_fused fused_ops = {
     .ffn = fused_ffn,
     .altup_correct = fused_altup_correct,
     .ple = fused_ple,
+    .ffn_act = fused_ffn_act,
+    .ple_gate = fused_ple_gate,
 };
 
 /* ---- the backend ---- */

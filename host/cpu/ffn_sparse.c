@@ -1,0 +1,281 @@
+/* The FFN of a layer with a cutoff, for few rows: of `up` and `down` only the neurons that some row's gate lets
+ * through are read. What is left out are groups of zeros: in a product they add fma(0, d * 0, acc), and acc is never
+ * -0, since nothing that is added before is so small that it vanishes.
+ *
+ * Two loops behind the gates'. A piece of the first is a run of groups: it gathers the live rows of `up` into panels, 64 at
+ * a time, multiplies them like any others, and leaves the activations as integers. A piece of the second is a run of
+ * outputs over all live columns of `down`. */
+#include "host/cpu/ffn_sparse.h"
+
+#include "host/base/isa.h"
+#include "host/cpu/neuron.h"
+
+#include <stdatomic.h>
+
+#define PIECE_GROUPS 64
+#define SET_PANELS PL_DIRECT_PANELS
+#define SET (SET_PANELS * PL_PANEL_ROWS) /* neurons gathered at once */
+#define AHEAD 4                          /* steps of set and span between asking for rows and using them */
+
+typedef struct sparse_call {
+    const pl_ffn *f;
+    pl_panel_type up;
+    size_t up_row, up_span; /* bytes */
+    float cut[PL_SPARSE_ROWS];
+    pl_live_row row[PL_SPARSE_ROWS];
+    int64_t groups, piece_groups;
+    pl_down down;
+    int64_t slabs, piece_slabs;
+    _Atomic int64_t neurons; /* that were live in some row */
+    _Atomic int64_t heads;   /* groups of which that is so */
+} sparse_call;
+
+/* ---- which neurons ---- */
+
+/* Bit i: gate i of up to 32 is above the cutoff, or there is no telling. */
+static inline uint32_t live_bits(const float *gate, int64_t n, float cut)
+{
+    uint32_t bits = 0;
+    int i = 0;
+    for (; i < PL_GROUP && i + PL_PART_LANES <= n; i += PL_PART_LANES) {
+        pl_part g = part_load(gate + i);
+#if defined(__AVX512F__)
+        bits |= (uint32_t)_mm512_cmp_ps_mask((__m512)g, _mm512_set1_ps(cut), _CMP_NLE_UQ) << i;
+#elif defined(__AVX__)
+        bits |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)g, _mm256_set1_ps(cut), _CMP_NLE_UQ)) << i;
+#else
+        for (int lane = 0; lane < PL_PART_LANES; lane++)
+            bits |= (uint32_t) !(g[lane] <= cut) << (i + lane);
+#endif
+    }
+    for (; i < PL_GROUP && i < n; i++)
+        bits |= (uint32_t) !(gate[i] <= cut) << i;
+    return bits;
+}
+
+static int list_neurons(sparse_call *c, int64_t begin, int64_t end, int32_t *neuron)
+{
+    const pl_ffn *f = c->f;
+    int n = 0, heads = 0;
+    for (int64_t g = begin; g < end; g++) {
+        uint32_t bits = 0;
+        for (int r = 0; r < f->n; r++)
+            bits |= live_bits(f->gate_out + r * f->ld + g * PL_GROUP, f->width[r] - g * PL_GROUP, c->cut[r]);
+        heads += bits != 0;
+        for (; bits; bits &= bits - 1)
+            neuron[n++] = (int32_t)(g * PL_GROUP) + __builtin_ctz(bits);
+    }
+    atomic_fetch_add_explicit(&c->neurons, n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&c->heads, heads, memory_order_relaxed);
+    return n;
+}
+
+/* ---- up ---- */
+
+/* A list of neurons and the `up` of the present set of them, [panel][row]. */
+typedef struct up_set {
+    const sparse_call *call;
+    const int32_t *neuron;
+    int n;     /* of the list */
+    int first; /* of the set */
+    int64_t spans;
+    int64_t wanted; /* steps that were asked for */
+    float value[SET_PANELS * PL_SPARSE_ROWS][PL_PANEL_ROWS];
+    uint8_t packed[SET_PANELS][PL_NEURON_SPAN_BYTES] __attribute__((aligned(64)));
+    pl_span_codes codes[SET_PANELS];
+} up_set;
+
+/* Asks for the rows of all steps before `end`: a step is a span of a set. */
+static void prefetch(up_set *s, int64_t end)
+{
+    const sparse_call *c = s->call;
+    for (; s->wanted < end; s->wanted++) {
+        int64_t from = s->wanted / s->spans * SET;
+        const uint8_t *span = (const uint8_t *)c->f->up->data + (size_t)(s->wanted % s->spans) * c->up_span;
+        for (int64_t i = from; i < s->n && i < from + SET; i++)
+            for (size_t at = 0; at < c->up_span + 63; at += 64)
+                __builtin_prefetch(span + (size_t)s->neuron[i] * c->up_row + at, 0, 2);
+    }
+}
+
+static void gather(up_set *s, int panel, int64_t span, int groups)
+{
+    int32_t row[PL_PANEL_ROWS];
+    int first = s->first + panel * PL_PANEL_ROWS;
+    for (int i = 0; i < PL_PANEL_ROWS; i++)
+        row[i] = s->neuron[first + i < s->n ? first + i : s->n - 1];
+    pl_neuron_gather(s->call->f->up, row, span, groups, s->packed[panel]);
+}
+
+static void multiply_span(up_set *s, int panels, int64_t span)
+{
+    const pl_ffn *f = s->call->f;
+    const pl_act *x = f->x;
+    pl_dtype type = f->up->type;
+    int64_t rest = x->blocks - span * PL_SPAN_GROUPS, ld = rest < PL_SPAN_GROUPS ? rest : PL_SPAN_GROUPS;
+    int64_t at = span * PL_SPAN_GROUPS * x->rows;
+    const uint8_t *packed[SET_PANELS];
+    for (int p = 0; p < panels; p++) {
+        gather(s, p, span, (int)ld);
+        packed[p] = s->packed[p];
+        if (f->n > 1)
+            PL_ISA_NAME(pl_unpack)(type, packed[p], (int)ld, &s->codes[p]);
+    }
+    for (int r = 0; r < f->n; r += PL_TILE_ROWS) {
+        pl_row_terms terms[PL_TILE_ROWS];
+        int n = f->n - r < PL_TILE_ROWS ? f->n - r : PL_TILE_ROWS;
+        for (int i = 0; i < n; i++)
+            PL_ISA_NAME(pl_terms)
+        (s->call->up, x->sum + 2 * (at + (r + i) * ld), x->scale + at + (r + i) * ld, (int)ld, &terms[i]);
+        pl_tile_rows rows = {x->hi_lo + (at + r * ld) * 2 * PL_GROUP, x->scale + at + r * ld, terms, ld, n, 0};
+        if (f->n > 1)
+            PL_ISA_NAME(pl_tile)(type, s->codes, panels, (int)ld, &rows, s->value[r], f->n);
+        else
+            PL_ISA_NAME(pl_direct)(type, packed, panels, (int)ld, &rows, s->value[0]);
+    }
+}
+
+/* out[r][i] = the activation of neuron i of the set. */
+static void activate(const up_set *s, int panels, float (*out)[PIECE_GROUPS * PL_GROUP])
+{
+    const sparse_call *c = s->call;
+    for (int p = 0; p < panels; p++) {
+        int first = s->first + p * PL_PANEL_ROWS, n = s->n - first < PL_PANEL_ROWS ? s->n - first : PL_PANEL_ROWS;
+        for (int r = 0; r < c->f->n; r++) {
+            float gate[PL_LANES], above[PL_LANES];
+            for (int i = 0; i < PL_LANES; i++) {
+                int32_t at = s->neuron[first + (i < n ? i : 0)];
+                gate[i] = at < c->f->width[r] ? c->f->gate_out[r * c->f->ld + at] : c->cut[r];
+                above[i] = gate[i] - c->cut[r];
+            }
+            pl_vec v = vec_gelu(vec_load(above)) * vec_load(s->value[p * c->f->n + r]);
+            for (int i = 0; i < n; i++)
+                out[r][first + i] = gate[i] <= c->cut[r] ? 0.0f : v[i];
+        }
+    }
+}
+
+/* ---- as integers ---- */
+
+/* Group g of a row from the activations of n neurons in it; *at: behind what the row's list holds. */
+static void store_group(const pl_live_row *row, int64_t g, const int32_t *neuron, const float *value, int n,
+                        int32_t *at)
+{
+    pl_live_group *group = &row->group[g];
+    *group = (pl_live_group){.first = *at};
+    if (n == 0)
+        return;
+    float x[PL_GROUP] = {0};
+    int8_t hi_lo[2 * PL_GROUP];
+    for (int i = 0; i < n; i++)
+        x[neuron[i] % PL_GROUP] = value[i];
+    PL_ISA_NAME(pl_quantize_row)(x, PL_GROUP, hi_lo, &group->scale, group->sum);
+    for (int i = 0; i < n; i++) {
+        int lane = neuron[i] % PL_GROUP;
+        int32_t q = 128 * hi_lo[lane] + hi_lo[PL_GROUP + lane];
+        if (q != 0)
+            row->live[(*at)++] = (uint32_t)neuron[i] << 16 | (uint16_t)q;
+    }
+    group->n = *at - group->first;
+}
+
+static void up_piece(sparse_call *c, int64_t begin, int64_t end)
+{
+    int32_t neuron[PIECE_GROUPS * PL_GROUP];
+    float value[PL_SPARSE_ROWS][PIECE_GROUPS * PL_GROUP];
+    up_set s = {.call = c, .neuron = neuron, .spans = (c->f->x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS};
+    s.n = list_neurons(c, begin, end, neuron);
+    for (int64_t step = 0; s.first < s.n; s.first += SET) {
+        int panels = (int)pl_panel_count(s.n - s.first < SET ? s.n - s.first : SET);
+        memset(s.value, 0, sizeof s.value);
+        for (int64_t span = 0; span < s.spans; span++, step++) {
+            prefetch(&s, step + AHEAD);
+            multiply_span(&s, panels, span);
+        }
+        activate(&s, panels, value);
+    }
+    for (int r = 0; r < c->f->n; r++) {
+        int32_t at = (int32_t)(begin * PL_GROUP);
+        for (int64_t g = begin, i = 0, n; g < end; g++, i += n) {
+            for (n = 0; i + n < s.n && neuron[i + n] < (g + 1) * PL_GROUP;)
+                n++;
+            store_group(&c->row[r], g, neuron + i, value[r] + i, (int)n, &at);
+        }
+    }
+}
+
+static void up_pieces(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    sparse_call *c = ctx;
+    for (int64_t piece = begin; piece < end; piece++) {
+        int64_t first = piece * c->piece_groups, stop = first + c->piece_groups;
+        up_piece(c, first, stop < c->groups ? stop : c->groups);
+    }
+}
+
+/* ---- down ---- */
+
+static void down_pieces(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const sparse_call *c = ctx;
+    for (int64_t piece = begin; piece < end; piece++) {
+        int64_t first = piece * c->piece_slabs, stop = first + c->piece_slabs;
+        PL_ISA_NAME(pl_down_slabs)(&c->down, first, stop < c->slabs ? stop : c->slabs);
+    }
+}
+
+/* ---- the op ---- */
+
+static int64_t clamp(int64_t x, int64_t least, int64_t most)
+{
+    return x < least ? least : x > most ? most : x;
+}
+
+static void share_out(sparse_call *c, int threads)
+{
+    const pl_ffn *f = c->f;
+    int64_t pieces = threads > 1 ? 2 * (int64_t)threads : 1;
+    c->groups = (f->width[0] + PL_GROUP - 1) / PL_GROUP;
+    c->piece_groups = clamp((c->groups + pieces - 1) / pieces, 1, PIECE_GROUPS);
+    c->slabs = (f->down->rows + 63) / 64;
+    c->piece_slabs = clamp((c->slabs / pieces + 1) / 2 * 2, 2, PL_DOWN_SLABS); /* two: a line of 4-bit codes */
+    for (int r = 0; r < f->n; r++)
+        c->row[r] = (pl_live_row){(pl_live_group *)(void *)f->mid->hi_lo + r * c->groups,
+                                  (uint32_t *)(void *)f->up_out + r * f->ld};
+    c->down = (pl_down){f->down, c->row, f->n, c->groups, f->out};
+}
+
+/* What a product of up and down would have read of them, and what was read here. */
+static void count_bytes(pl_stream *s, sparse_call *c)
+{
+    const pl_ffn *f = c->f;
+    pl_panel_type down = pl_panel_describe(f->down->type);
+    pl_neuron_columns columns = pl_neuron_columns_of(down, f->down->rows);
+    size_t neurons = (size_t)atomic_load(&c->neurons), heads = (size_t)atomic_load(&c->heads);
+    size_t read = neurons * (c->up_row + columns.column) + heads * columns.heads / PL_SPAN_GROUPS;
+    size_t all = (size_t)f->width[0] * (c->up_row + columns.column) +
+                 (size_t)c->groups * columns.heads / PL_SPAN_GROUPS;
+    s->skipped_bytes += (int64_t)(all - read);
+}
+
+static void ffn_sparse(pl_stream *s, const pl_ffn *f)
+{
+    sparse_call c = {.f = f, .up = pl_panel_describe(f->up->type)};
+    pl_matmul gate = {.w = f->gate, .x = f->x, .out = f->gate_out, .out_ld = f->ld, .n_rows = f->n, .n_out = f->width};
+    c.up_row = pl_neuron_row_bytes(c.up, f->up->cols);
+    c.up_span = pl_span_bytes(c.up) / PL_PANEL_ROWS;
+    share_out(&c, pl_pool_threads(s->pool));
+    s->kernels->matmul(s->pool, &gate, 1);
+    for (int r = 0; r < f->n; r++)
+        c.cut[r] = PL_ISA_NAME(pl_ffn_cutoff)(f->gate_out + r * f->ld, f->width[r], f->z);
+    pl_pool_for(s->pool, (c.groups + c.piece_groups - 1) / c.piece_groups, 1, up_pieces, &c);
+    pl_pool_for(s->pool, (c.slabs + c.piece_slabs - 1) / c.piece_slabs, 1, down_pieces, &c);
+    count_bytes(s, &c);
+}
+
+void PL_ISA_NAME(pl_ffn_sparse_ops)(pl_ops *ops)
+{
+    ops->ffn_sparse = ffn_sparse;
+}

@@ -1,0 +1,270 @@
+#define _GNU_SOURCE
+#include "host/cpu/head_coarse.h"
+
+#include "host/base/rng.h"
+#include "host/cpu/pack.h"
+#include "host/cpu/stream.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define CENTRE 7.5f /* codes 0 to 15 stand for -7.5 to 7.5 steps */
+#define LEAST_STEP 0x1p-14f
+#define LARGEST_STEP 60000.0f
+#define DEVIATIONS 10.0 /* e^-50 */
+
+struct pl_head_coarse {
+    const pl_weight *w;
+    pl_weight panels;
+    int64_t made; /* panels */
+    size_t bytes;
+    uint16_t *dither; /* [cols] u, times 2^16 */
+    float *fourth;    /* [panels][16] of each row, root of the sum of D^4 */
+    float *square;    /* [panels][16] the largest D^2; infinite where a step is too large for f16 */
+    float *rows;      /* [threads][16][cols] */
+    int32_t *sum;     /* [PL_HEAD_ROWS][blocks][2] */
+    int8_t *row_hi_lo;
+    float *row_scale;
+    int32_t *row_sum;
+};
+
+size_t pl_head_coarse_bytes(int64_t rows, int64_t cols)
+{
+    return (size_t)pl_panel_count(rows) * pl_panel_bytes(pl_panel_describe(PL_Q4_0), cols);
+}
+
+/* ---- life -------------------------------------------------------------------------------------- */
+
+static bool take_room(pl_head_coarse *c, size_t threads)
+{
+    size_t rows = (size_t)pl_panel_count(c->w->rows) * PL_PANEL_ROWS, cols = (size_t)c->w->cols,
+           blocks = cols / PL_ACT_BLOCK;
+    c->dither = calloc(cols, sizeof *c->dither);
+    c->fourth = calloc(rows, sizeof *c->fourth);
+    c->square = calloc(rows, sizeof *c->square);
+    c->rows = calloc(threads * cols, PL_PANEL_ROWS * sizeof *c->rows);
+    c->sum = calloc(PL_HEAD_ROWS * blocks, 2 * sizeof *c->sum);
+    c->row_hi_lo = aligned_alloc(64, 2 * cols);
+    c->row_scale = calloc(blocks, sizeof *c->row_scale);
+    c->row_sum = calloc(blocks, 2 * sizeof *c->row_sum);
+    return c->dither && c->fourth && c->square && c->rows && c->sum && c->row_hi_lo && c->row_scale && c->row_sum;
+}
+
+pl_status pl_head_coarse_create(const pl_weight *w, int threads, pl_head_coarse **out, pl_error *err)
+{
+    pl_head_coarse *c = calloc(1, sizeof *c);
+    if (!c)
+        return pl_fail_memory(err, sizeof *c, "the head's coarse copy");
+    c->w = w;
+    c->bytes = pl_head_coarse_bytes(w->rows, w->cols);
+    void *memory = mmap(NULL, c->bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    bool mapped = memory != MAP_FAILED;
+    if (mapped)
+        madvise(memory, c->bytes, MADV_HUGEPAGE);
+    c->panels = (pl_weight){.name = w->name,
+                            .data = mapped ? memory : NULL,
+                            .rows = w->rows,
+                            .cols = w->cols,
+                            .type = PL_Q4_0,
+                            .packed = true,
+                            .bytes = c->bytes};
+    if (!mapped || !take_room(c, (size_t)threads)) {
+        pl_head_coarse_free(c);
+        return pl_fail_memory(err, c->bytes, "the head's coarse copy");
+    }
+    pl_rng rng;
+    pl_rng_seed(&rng, 0x6865616473); /* any: weights and activations do not know it */
+    for (int64_t k = 0; k < w->cols; k++)
+        c->dither[k] = (uint16_t)(pl_rng_next(&rng) >> 48);
+    *out = c;
+    return PL_OK;
+}
+
+void pl_head_coarse_free(pl_head_coarse *c)
+{
+    if (!c)
+        return;
+    if (c->panels.data)
+        munmap((void *)(uintptr_t)c->panels.data, c->bytes);
+    free(c->dither);
+    free(c->fourth);
+    free(c->square);
+    free(c->rows);
+    free(c->sum);
+    free(c->row_hi_lo);
+    free(c->row_scale);
+    free(c->row_sum);
+    free(c);
+}
+
+/* ---- making it --------------------------------------------------------------------------------- */
+
+/* Of the magnitudes; they order like their bits. */
+static float largest_of(const float *w)
+{
+    int32_t bits[PL_GROUP], most = 0;
+    memcpy(bits, w, sizeof bits);
+    for (int i = 0; i < PL_GROUP; i++) {
+        int32_t size = bits[i] & INT32_MAX;
+        most = size > most ? size : most;
+    }
+    float largest;
+    memcpy(&largest, &most, sizeof largest);
+    return largest;
+}
+
+/* The least f16 that is a step for weights up to `largest`. */
+static float choose_step(float largest, uint16_t *half)
+{
+    *half = 0;
+    if (largest == 0)
+        return 0;
+    float step = largest / CENTRE;
+    step = step < LEAST_STEP ? LEAST_STEP : step;
+    if (!(step <= LARGEST_STEP))
+        return INFINITY;
+    *half = pl_f32_to_f16(step);
+    *half = (uint16_t)(*half + (pl_f16_to_f32(*half) < step));
+    return pl_f16_to_f32(*half);
+}
+
+static void choose_codes(const float *w, const uint16_t *dither, float step, uint8_t *code)
+{
+    float inverse = step > 0 && step <= LARGEST_STEP ? 1 / step : 0;
+    float place[PL_GROUP];
+    int32_t whole[PL_GROUP];
+    for (int i = 0; i < PL_GROUP; i++)
+        place[i] = w[i] * inverse + CENTRE + (float)dither[i] * 0x1p-16f;
+    for (int i = 0; i < PL_GROUP; i++)
+        place[i] = place[i] > 0 ? place[i] : 0;
+    for (int i = 0; i < PL_GROUP; i++)
+        whole[i] = (int32_t)(place[i] < 15 ? place[i] : 15);
+    for (int i = 0; i < PL_GROUP; i++)
+        code[i] = (uint8_t)whole[i];
+}
+
+/* One row of one group: its code and step; returns the step. */
+static double make_block(const pl_head_coarse *c, const float *w, int64_t group, int row, pl_panel_group *out)
+{
+    float step = choose_step(largest_of(w), &out->d[row]);
+    choose_codes(w, c->dither + group * PL_GROUP, step, out->code[row]);
+    return (double)step;
+}
+
+static void make_panel(pl_head_coarse *c, int64_t panel, float *w)
+{
+    pl_panel_type t = pl_panel_describe(PL_Q4_0);
+    int64_t first = panel * PL_PANEL_ROWS, cols = c->w->cols, groups = cols / PL_GROUP;
+    uint8_t *span = (uint8_t *)(uintptr_t)c->panels.data + (size_t)panel * pl_panel_bytes(t, cols);
+    double fourth[PL_PANEL_ROWS] = {0}, square[PL_PANEL_ROWS] = {0};
+    for (int r = 0; r < PL_PANEL_ROWS && first + r < c->w->rows; r++)
+        pl_weight_row(c->w, first + r, w + r * cols);
+    for (int64_t from = 0; from < groups; from += PL_SPAN_GROUPS, span += pl_span_bytes(t)) {
+        pl_panel_group made[PL_SPAN_GROUPS] = {0};
+        int n = groups - from < PL_SPAN_GROUPS ? (int)(groups - from) : PL_SPAN_GROUPS;
+        for (int r = 0; r < PL_PANEL_ROWS && first + r < c->w->rows; r++) {
+            for (int g = 0; g < n; g++) {
+                double d = make_block(c, w + r * cols + (from + g) * PL_GROUP, from + g, r, &made[g]);
+                fourth[r] += d * d * d * d;
+                square[r] = d * d > square[r] ? d * d : square[r];
+            }
+        }
+        pl_panel_put(PL_Q4_0, span, made, n);
+    }
+    for (int r = 0; r < PL_PANEL_ROWS; r++) {
+        c->fourth[first + r] = (float)sqrt(fourth[r]);
+        c->square[first + r] = (float)square[r];
+    }
+}
+
+typedef struct make_job {
+    pl_head_coarse *coarse;
+    int64_t first; /* panel */
+} make_job;
+
+static void make_panels(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    const make_job *j = ctx;
+    pl_head_coarse *c = j->coarse;
+    for (int64_t p = j->first + begin; p < j->first + end; p++)
+        make_panel(c, p, c->rows + thread * PL_PANEL_ROWS * c->w->cols);
+}
+
+bool pl_head_coarse_make(pl_head_coarse *c, pl_pool *pool, int64_t n)
+{
+    int64_t left = pl_panel_count(c->w->rows) - c->made;
+    make_job job = {c, c->made};
+    n = n < left ? n : left;
+    if (n > 0)
+        pl_pool_for(pool, n, 16, make_panels, &job);
+    c->made += n;
+    return n == left;
+}
+
+/* ---- products ---------------------------------------------------------------------------------- */
+
+/* The kernels take code - 8 times x, and add 8 times the activations' sum on the way; what is wanted is code - 7 - u. */
+static int32_t dithered_sum(const int8_t *hi_lo, const uint16_t *dither, double *square)
+{
+    int64_t sum = 0, squares = 0;
+    for (int i = 0; i < PL_ACT_BLOCK; i++) {
+        int64_t q = 128 * hi_lo[i] + hi_lo[PL_ACT_BLOCK + i];
+        sum += q * (7 * 65536 + dither[i]);
+        squares += q * q;
+    }
+    *square = (double)squares;
+    return (int32_t)((sum + (sum < 0 ? -(1 << 18) : 1 << 18)) / (1 << 19));
+}
+
+/* What numerics.md says about the bound, squared. */
+static double factor_squared(int64_t cols)
+{
+    double blocks = (double)(cols / PL_ACT_BLOCK);
+    double factor = DEVIATIONS / sqrt(12) + sqrt(blocks) * (0.008 + 1e-5 * blocks);
+    return factor * factor;
+}
+
+static pl_head_reach prepare_row(pl_head_coarse *c, const pl_act *x, int64_t row)
+{
+    double square = 0, fourth = 0, factor = factor_squared(c->w->cols) * (1 + 1e-5);
+    for (int64_t b = 0; b < x->blocks; b++) {
+        int64_t span = b / PL_SPAN_GROUPS, rest = x->blocks - span * PL_SPAN_GROUPS;
+        int64_t ld = rest < PL_SPAN_GROUPS ? rest : PL_SPAN_GROUPS;
+        int64_t at = span * PL_SPAN_GROUPS * x->rows + row * ld + b % PL_SPAN_GROUPS;
+        double norm = 0, scale = (double)x->scale[at];
+        c->sum[2 * at] = dithered_sum(x->hi_lo + at * 2 * PL_ACT_BLOCK, c->dither + b * PL_ACT_BLOCK, &norm);
+        c->sum[2 * at + 1] = 0;
+        norm *= scale * scale;
+        square += norm;
+        fourth += norm * norm;
+    }
+    return (pl_head_reach){(float)(factor * square), (float)(factor * sqrt(fourth))};
+}
+
+void pl_head_coarse_multiply(pl_head_coarse *c, pl_stream *s, const pl_act *x, int n, float *out, pl_head_reach *reach)
+{
+    for (int i = 0; i < n; i++)
+        reach[i] = prepare_row(c, x, i);
+    pl_act dithered = *x;
+    dithered.sum = c->sum;
+    pl_matmul job = {.w = &c->panels, .x = &dithered, .out = out, .out_ld = c->panels.rows, .n_rows = n};
+    s->kernels->matmul(s->pool, &job, 1);
+}
+
+void pl_head_coarse_bounds(const pl_head_coarse *c, int64_t panel, const pl_head_reach *reach, float *bound)
+{
+    const float *square = c->square + panel * PL_PANEL_ROWS, *fourth = c->fourth + panel * PL_PANEL_ROWS;
+    for (int i = 0; i < PL_PANEL_ROWS; i++) {
+        float a = square[i] * reach->square, b = fourth[i] * reach->fourth;
+        bound[i] = __builtin_sqrtf(a < b ? a : b);
+    }
+}
+
+pl_act pl_head_coarse_row(pl_head_coarse *c)
+{
+    int64_t cols = c->w->cols;
+    return (pl_act){
+        .cols = cols, .blocks = cols / PL_ACT_BLOCK, .hi_lo = c->row_hi_lo, .scale = c->row_scale, .sum = c->row_sum};
+}
