@@ -145,7 +145,7 @@ static void bench_shape(bench *b, pl_dtype type, int64_t rows, int64_t cols)
 {
     static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI,
                                       PL_CPU_ALL & ~(unsigned)PL_CPU_AMX_INT8, PL_CPU_ALL};
-    static const int n_rows[] = {1, 2, 4, 8, 16, 64, 512};
+    static const int n_rows[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 64, 512};
     int64_t copies;
     pl_weight w = make_weight(b, type, rows, cols, &copies);
     const pl_matmul_kernels *last = NULL;

@@ -131,7 +131,7 @@ static void multiply_span(up_set *s, int panels, int64_t span)
         if (f->n > 1)
             PL_ISA_NAME(pl_tile)(type, s->codes, panels, (int)ld, &rows, s->value[r], f->n);
         else
-            PL_ISA_NAME(pl_direct)(type, packed, panels, (int)ld, &rows, s->value[0]);
+            PL_ISA_NAME(pl_direct)(type, packed, panels, (int)ld, &rows, s->value[0], 1);
     }
 }
 

@@ -1,8 +1,8 @@
 /* The matrix product: how work is cut into pieces and what a piece does, over the kernels of matmul_tile.h.
  *
  * A piece is all rows of x times a few rows of weights, so that weights come from memory once however many rows
- * there are. One row: four panels side by side straight from their packed form, four streams for the
- * prefetchers. More rows: spans of 16 panels are unpacked and applied to tiles of rows, each of which comes to the
+ * there are. Up to eight rows: four panels side by side straight from their packed form, four streams for the
+ * prefetchers, four rows at a time. More rows: spans of 16 panels are unpacked and applied to tiles of rows, each of which comes to the
  * first-level cache once; sums of up to 256 rows wait in a local array between spans. */
 #include "host/cpu/matmul.h"
 
@@ -15,6 +15,7 @@
 #define BLOCK_ROWS 256 /* rows whose sums and terms fit the second-level cache beside the weights */
 #define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
+#define FEW_ROWS (2 * PL_DIRECT_ROWS)
 #define MANY_ROWS 10     /* from here on tiles of 16 are faster than those of six */
 #define PIECE_OUTPUTS 96 /* plain types, many rows */
 #define PIECE_OUTPUTS_FEW 8
@@ -158,19 +159,16 @@ static void multiply_span(panel_piece *p, int64_t span)
     }
 }
 
-static void multiply_one_row(panel_piece *p, int64_t spans)
+static void multiply_few(panel_piece *p, int64_t span)
 {
-    float acc[PL_DIRECT_PANELS][PL_PANEL_ROWS] = {{0}};
-    for (int64_t span = 0; span < spans; span++) {
-        const uint8_t *at[PL_DIRECT_PANELS];
-        for (int i = 0; i < p->n_panels; i++)
-            at[i] = span_at(p, i, span);
-        fill_terms(p, span, 1);
-        pl_tile_rows rows = rows_at(p, 0, 1, span);
-        p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, acc[0]);
-    }
+    const uint8_t *at[PL_DIRECT_PANELS];
     for (int i = 0; i < p->n_panels; i++)
-        memcpy(p->acc[i][0], acc[i], sizeof acc[i]);
+        at[i] = span_at(p, i, span);
+    fill_terms(p, span, p->n_rows);
+    for (int r = 0; r < p->n_rows; r += PL_DIRECT_ROWS) {
+        pl_tile_rows rows = rows_at(p, r, (int)smaller(PL_DIRECT_ROWS, p->n_rows - r), span);
+        p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, p->acc[0][r], BLOCK_ROWS);
+    }
 }
 
 static void store_piece(const panel_piece *p)
@@ -196,16 +194,19 @@ static void multiply_panels(panel_piece *p)
     for (p->row = 0; p->row < n; p->row += p->n_rows) {
         p->n_rows = (int)smaller(BLOCK_ROWS, n - p->row);
         int64_t spans = (row_inputs(p->job, p->row) + PL_SPAN - 1) / PL_SPAN;
-        if (p->n_rows == 1 && p->n_panels <= PL_DIRECT_PANELS) {
-            multiply_one_row(p, spans);
-        } else {
-            for (int i = 0; i < p->n_panels; i++)
-                memset(p->acc[i], 0, (size_t)p->n_rows * sizeof p->acc[i][0]);
-            for (int64_t span = 0; span < spans; span++)
-                multiply_span(p, span);
-        }
+        bool few = p->n_rows <= FEW_ROWS && p->n_panels <= PL_DIRECT_PANELS &&
+                   row_inputs(p->job, p->row + p->n_rows - 1) == row_inputs(p->job, p->row);
+        for (int i = 0; i < p->n_panels; i++)
+            memset(p->acc[i], 0, (size_t)p->n_rows * sizeof p->acc[i][0]);
+        for (int64_t span = 0; span < spans; span++)
+            (few ? multiply_few : multiply_span)(p, span);
         store_piece(p);
     }
+}
+
+static int piece_panels(const pl_matmul *j)
+{
+    return j->n_rows <= FEW_ROWS ? PL_DIRECT_PANELS : PIECE_PANELS;
 }
 
 /* Panels [begin, end), some at a time: each of four runs through a quarter of them, so that it stays one stream from
@@ -217,7 +218,7 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     p.job = j;
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
-    int width = j->n_rows == 1 ? PL_DIRECT_PANELS : PIECE_PANELS;
+    int width = piece_panels(j);
     p.step = (end - begin + width - 1) / width;
     for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
         p.n_panels = (int)((end - p.panel + p.step - 1) / p.step);
@@ -253,8 +254,8 @@ static int64_t piece_rows(const pl_matmul *j, int threads)
     if (!j->w->packed)
         return j->n_rows == 1 ? PIECE_OUTPUTS_FEW : smaller(PIECE_OUTPUTS, (share + 7) / 8 * 8);
     int64_t panels = pl_panel_count(share);
-    int most = j->n_rows == 1 ? PL_DIRECT_PANELS : PIECE_PANELS;
-    return PL_PANEL_ROWS * (panels >= 8 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(most, (panels + 3) / 4));
+    return PL_PANEL_ROWS *
+           (panels >= 8 * LONG_PIECE_PANELS ? LONG_PIECE_PANELS : smaller(piece_panels(j), (panels + 3) / 4));
 }
 
 static int64_t piece_count(const pl_matmul *j, int threads)

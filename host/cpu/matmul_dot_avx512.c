@@ -65,6 +65,8 @@ INLINE void dot_tile(pl_dtype type, int n_w, int n_x, dot_args a)
 #pragma GCC unroll 8
         for (int n = 0; n < n_w; n++) {
             __m512 w = load_weights(type, a.w + (size_t)n * a.w_ld, k);
+            if (type == PL_F32 || k % 32 == 0) /* a row may be a page, where the processor's own prefetching ends */
+                _mm_prefetch(a.w + (size_t)(n_w + n) * a.w_ld + (type == PL_F32 ? 4 : 2) * k, _MM_HINT_T0);
             for (int i = 0; i < n_x; i++)
                 sum[n][i] = _mm512_fmadd_ps(w, x[i], sum[n][i]);
         }

@@ -77,12 +77,12 @@ void pl_tile_base(pl_dtype type, const pl_span_codes *w, int n_panels, int group
 }
 
 void pl_direct_base(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
-                    float *acc)
+                    float *acc, int64_t acc_ld)
 {
     for (int p = 0; p < n_panels; p++) {
         pl_span_codes codes;
         pl_unpack_base(type, span[p], groups, &codes);
-        pl_tile_base(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
+        pl_tile_base(type, &codes, 1, groups, rows, acc + p * acc_ld * PL_PANEL_ROWS, acc_ld);
     }
 }
 

@@ -15,6 +15,7 @@
 
 #define PL_TILE_ROWS 6
 #define PL_DIRECT_PANELS 4
+#define PL_DIRECT_ROWS 4
 
 /* A span of one panel, unpacked: one code a byte, chunk after chunk; d and m of halves at [2 g] and [2 g + 1]. */
 typedef struct pl_span_codes {
@@ -48,9 +49,9 @@ typedef struct pl_tile_kernels {
     void (*tile)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
                  int64_t acc_ld);
 
-    /* The same for one row, from packed spans: n_panels <= PL_DIRECT_PANELS, acc: [n_panels][16]. */
+    /* The same from packed spans: n_panels <= PL_DIRECT_PANELS, rows->n <= PL_DIRECT_ROWS. */
     void (*direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
-                   float *acc);
+                   float *acc, int64_t acc_ld);
 
     /* out[i * out_ld + n] = w[n] . x[i] over k columns; w: n_w rows of a plain type, w_ld bytes apart. */
     void (*dot)(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x, int64_t k,
@@ -73,7 +74,7 @@ typedef struct pl_tile_kernels {
     void pl_tile_##isa(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,      \
                        float *acc, int64_t acc_ld);                                                                    \
     void pl_direct_##isa(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,                          \
-                         const pl_tile_rows *rows, float *acc);                                                        \
+                         const pl_tile_rows *rows, float *acc, int64_t acc_ld);                                        \
     void pl_dot_##isa(pl_dtype type, const char *w, size_t w_ld, int n_w, const float *x, int64_t x_ld, int n_x,       \
                       int64_t k, float *out, int64_t out_ld);                                                          \
     void pl_quantize_row_##isa(const float *x, int64_t cols, int8_t *hi_lo, float *scale, int32_t *sum);               \

@@ -320,11 +320,11 @@ void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, i
 
 /* The codes pass through the first-level cache: 16 registers do not hold a group. */
 void PL_ISA_NAME(pl_direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,
-                            const pl_tile_rows *rows, float *acc)
+                            const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     for (int p = 0; p < n_panels; p++) {
         pl_span_codes codes;
         PL_ISA_NAME(pl_unpack)(type, span[p], groups, &codes);
-        PL_ISA_NAME(pl_tile)(type, &codes, 1, groups, rows, acc + p * PL_PANEL_ROWS, 1);
+        PL_ISA_NAME(pl_tile)(type, &codes, 1, groups, rows, acc + p * acc_ld * PL_PANEL_ROWS, acc_ld);
     }
 }

@@ -380,7 +380,14 @@ void pl_tile_avx512(pl_dtype type, const pl_span_codes *w, int n_panels, int gro
     }
 }
 
-/* ---- one row ---- */
+/* ---- few rows ---- */
+
+/* What a row brings to the groups of a span. */
+typedef struct direct_row {
+    const int8_t *x;
+    const float *scale;
+    const pl_row_terms *terms;
+} direct_row;
 
 /* start + chunks [begin, end), as f32. */
 INLINE __m512 direct_sum(const __m512i q[8], const int8_t *x, int begin, int end, int32_t start)
@@ -393,82 +400,102 @@ INLINE __m512 direct_sum(const __m512i q[8], const int8_t *x, int begin, int end
     return _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(hi, 7), lo));
 }
 
-INLINE __m512 direct_group(pl_dtype type, const uint8_t *span, int g, scales common, const pl_tile_rows *rows,
-                           __m512 acc)
+INLINE void direct_group(pl_dtype type, int n_rows, const uint8_t *span, int g, scales common, const direct_row *row,
+                         __m512 *acc)
 {
     pl_panel_type t = pl_panel_describe(type);
-    const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
-    __m512 scale = _mm512_set1_ps(rows->scale[g]);
     scales s = group_scales(type, span, g, common);
     int parts = pl_has_halves(t.kind) ? 2 : 1, chunks = 8 / parts;
     __m512i q[8];
     load_codes(t, span + t.head_bytes + g * pl_group_bytes(t), q);
-    for (int h = 0; h < parts; h++) {
-        int at = parts * g + h, start = pl_has_minimum(t.kind) ? 0 : rows->terms->start[at];
-        __m512 sum = direct_sum(q, x, h * chunks, (h + 1) * chunks, start);
-        acc = _mm512_fmadd_ps(sum, _mm512_mul_ps(s.d[h], scale), acc);
-        if (pl_has_minimum(t.kind))
-            acc = _mm512_fmadd_ps(s.m[h], _mm512_set1_ps(rows->terms->shift[at]), acc);
+#pragma GCC unroll 4
+    for (int r = 0; r < n_rows; r++) {
+        __m512 scale = _mm512_set1_ps(row[r].scale[g]);
+        for (int h = 0; h < parts; h++) {
+            int at = parts * g + h, start = pl_has_minimum(t.kind) ? 0 : row[r].terms->start[at];
+            __m512 sum = direct_sum(q, row[r].x + 2 * PL_GROUP * g, h * chunks, (h + 1) * chunks, start);
+            acc[r] = _mm512_fmadd_ps(sum, _mm512_mul_ps(s.d[h], scale), acc[r]);
+            if (pl_has_minimum(t.kind))
+                acc[r] = _mm512_fmadd_ps(s.m[h], _mm512_set1_ps(row[r].terms->shift[at]), acc[r]);
+        }
     }
-    return acc;
 }
 
-INLINE void direct_four(pl_dtype type, const uint8_t *const *span, int groups, const pl_tile_rows *rows, float *out)
+INLINE void direct_panels(pl_dtype type, int n_panels, int n_rows, const uint8_t *const *span, int groups,
+                          const direct_row *row, int n, float *out, int64_t out_ld)
 {
     const size_t bytes = pl_span_bytes(pl_panel_describe(type));
-    __m512 acc[4];
-    scales common[4];
+    __m512 acc[PL_DIRECT_PANELS][PL_DIRECT_ROWS];
+    scales common[PL_DIRECT_PANELS];
 #pragma GCC unroll 4
-    for (int p = 0; p < 4; p++) {
-        acc[p] = _mm512_loadu_ps(out + p * PL_PANEL_ROWS);
+    for (int p = 0; p < n_panels; p++) {
         common[p] = span_scales(type, span[p]);
+#pragma GCC unroll 4
+        for (int r = 0; r < n_rows; r++)
+            acc[p][r] = _mm512_loadu_ps(out + (p * out_ld + (r < n ? r : 0)) * PL_PANEL_ROWS);
     }
     for (int g = 0; g < groups; g++) {
 #pragma GCC unroll 4
-        for (int p = 0; p < 4; p++) {
+        for (int p = 0; p < n_panels; p++) {
             prefetch_share(span[p] + bytes, bytes, g);
-            acc[p] = direct_group(type, span[p], g, common[p], rows, acc[p]);
+            direct_group(type, n_rows, span[p], g, common[p], row, acc[p]);
         }
     }
 #pragma GCC unroll 4
-    for (int p = 0; p < 4; p++)
-        _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc[p]);
+    for (int p = 0; p < n_panels; p++)
+#pragma GCC unroll 4
+        for (int r = 0; r < n_rows; r++)
+            if (r < n)
+                _mm512_storeu_ps(out + (p * out_ld + r) * PL_PANEL_ROWS, acc[p][r]);
+}
+
+/* Three rows are four of which one counts for nothing. */
+INLINE void direct_rows(pl_dtype type, int n_rows, const uint8_t *const *span, int n_panels, int groups,
+                        const pl_tile_rows *rows, float *out, int64_t out_ld)
+{
+    direct_row row[PL_DIRECT_ROWS];
+    for (int r = 0; r < n_rows; r++) {
+        int64_t at = r < rows->n ? r : 0;
+        row[r] = (direct_row){rows->hi_lo + at * rows->ld * 2 * PL_GROUP, rows->scale + at * rows->ld,
+                              rows->terms + at};
+    }
+    if (n_panels == PL_DIRECT_PANELS) {
+        direct_panels(type, PL_DIRECT_PANELS, n_rows, span, groups, row, rows->n, out, out_ld);
+        return;
+    }
+    for (int p = 0; p < n_panels; p++)
+        direct_panels(type, 1, n_rows, span + p, groups, row, rows->n, out + p * out_ld * PL_PANEL_ROWS, out_ld);
 }
 
 INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
-                   float *out)
+                   float *out, int64_t out_ld)
 {
-    if (n_panels == PL_DIRECT_PANELS) {
-        direct_four(type, span, groups, rows, out);
-        return;
-    }
-    for (int p = 0; p < n_panels; p++) {
-        scales common = span_scales(type, span[p]);
-        __m512 acc = _mm512_loadu_ps(out + p * PL_PANEL_ROWS);
-        for (int g = 0; g < groups; g++)
-            acc = direct_group(type, span[p], g, common, rows, acc);
-        _mm512_storeu_ps(out + p * PL_PANEL_ROWS, acc);
-    }
+    if (rows->n == 1)
+        direct_rows(type, 1, span, n_panels, groups, rows, out, out_ld);
+    else if (rows->n == 2)
+        direct_rows(type, 2, span, n_panels, groups, rows, out, out_ld);
+    else
+        direct_rows(type, 4, span, n_panels, groups, rows, out, out_ld);
 }
 
 void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
-                      float *acc)
+                      float *acc, int64_t acc_ld)
 {
     switch (type) {
-    case PL_Q4_0: direct(PL_Q4_0, span, n_panels, groups, rows, acc); break;
-    case PL_Q4_1: direct(PL_Q4_1, span, n_panels, groups, rows, acc); break;
-    case PL_Q5_0: direct(PL_Q5_0, span, n_panels, groups, rows, acc); break;
-    case PL_Q5_1: direct(PL_Q5_1, span, n_panels, groups, rows, acc); break;
-    case PL_Q8_0: direct(PL_Q8_0, span, n_panels, groups, rows, acc); break;
-    case PL_Q2_K: direct(PL_Q2_K, span, n_panels, groups, rows, acc); break;
-    case PL_Q3_K: direct(PL_Q3_K, span, n_panels, groups, rows, acc); break;
-    case PL_Q4_K: direct(PL_Q4_K, span, n_panels, groups, rows, acc); break;
-    case PL_Q5_K: direct(PL_Q5_K, span, n_panels, groups, rows, acc); break;
-    case PL_Q6_K: direct(PL_Q6_K, span, n_panels, groups, rows, acc); break;
-    case PL_IQ4_NL: direct(PL_IQ4_NL, span, n_panels, groups, rows, acc); break;
-    case PL_IQ4_XS: direct(PL_IQ4_XS, span, n_panels, groups, rows, acc); break;
-    case PL_MXFP4: direct(PL_MXFP4, span, n_panels, groups, rows, acc); break;
-    case PL_NVFP4: direct(PL_NVFP4, span, n_panels, groups, rows, acc); break;
+    case PL_Q4_0: direct(PL_Q4_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q4_1: direct(PL_Q4_1, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_0: direct(PL_Q5_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_1: direct(PL_Q5_1, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q8_0: direct(PL_Q8_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q2_K: direct(PL_Q2_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q3_K: direct(PL_Q3_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q4_K: direct(PL_Q4_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_K: direct(PL_Q5_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q6_K: direct(PL_Q6_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_IQ4_NL: direct(PL_IQ4_NL, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_IQ4_XS: direct(PL_IQ4_XS, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_MXFP4: direct(PL_MXFP4, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_NVFP4: direct(PL_NVFP4, span, n_panels, groups, rows, acc, acc_ld); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
