@@ -126,11 +126,12 @@ static void print_memory(const pl_options *options, const pl_inspect_facts *f)
                      "");
     print_memory_row("embedding, head", (double)p->head_packed, (double)p->head_mapped,
                      (double)(p->head_packed + p->head_mapped), "");
+    print_memory_row("head, coarse", (double)p->head_copy, 0, 0, "made with the first tokens; not with --ple disk");
     print_memory_row("K/V", kv, 0, (double)card->kv, "");
     print_memory_row("a step", work, 0, (double)card->work, "");
     print_memory_row("kernels, graphs", 0, 0, (double)card->reserve, "set aside");
     print_memory_row("per-layer table", 0, (double)p->ple_table, 0, remark);
-    print_memory_row("= all", (double)p->core_packed + (double)p->head_packed + kv + work,
+    print_memory_row("= all", (double)(p->core_packed + p->head_packed + p->head_copy) + kv + work,
                      (double)p->core_mapped + (double)p->head_mapped + (double)p->ple_table,
                      (double)pl_card_memory_total(card), "");
 }

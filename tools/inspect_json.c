@@ -123,6 +123,7 @@ static void write_memory(pl_json *json, const pl_inspect_facts *f)
     pl_json_put_size(json, "core_mapped_bytes", p->core_mapped);
     pl_json_put_size(json, "head_packed_bytes", p->head_packed);
     pl_json_put_size(json, "head_mapped_bytes", p->head_mapped);
+    pl_json_put_size(json, "head_copy_bytes", p->head_copy);
     pl_json_put_size(json, "ple_table_bytes", p->ple_table);
     pl_json_put_size(json, "ple_row_bytes", p->ple_row);
     pl_json_put_size(json, "kv_bytes", p->kv);

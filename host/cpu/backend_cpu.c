@@ -265,6 +265,11 @@ size_t pl_backend_cpu_weight_bytes(const pl_tensor *t)
     return pl_pack_bytes(t);
 }
 
+size_t pl_backend_cpu_head_bytes(const pl_tensor *head)
+{
+    return pl_head_screen_bytes(head->rows, head->cols, head->type);
+}
+
 void pl_backend_free(pl_backend *b)
 {
     if (b)

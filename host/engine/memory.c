@@ -63,6 +63,7 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
         case PL_WEIGHT_LOOKUP: used += tensor_bytes(at.tensor); break;
         }
     }
+    plan.head_copy = pl_backend_cpu_head_bytes(w->head.data ? &w->head : &w->embed);
     plan.ple_table = tensor_bytes(&w->ple_table);
     plan.ple_row = pl_tensor_row_bytes(&w->ple_table);
     plan.kv = pl_kv_sequence_bytes(c, context, batch_rows, cache);

@@ -11,6 +11,7 @@ typedef struct pl_memory_plan {
     size_t core_packed;              /* weights repacked into memory */
     size_t core_mapped;              /* weights used where they are in the file */
     size_t head_packed, head_mapped; /* embedding and head */
+    size_t head_copy;                /* coarse, of the head; on a CPU */
     size_t ple_table;                /* in the file; a token reads one row */
     size_t ple_row;                  /* bytes of that row */
     size_t kv;                       /* at the given context, one session */

@@ -99,6 +99,9 @@ pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads
 /* Bytes that t takes in the CPU backend's layout; 0: none, it is used where it is. */
 size_t pl_backend_cpu_weight_bytes(const pl_tensor *t);
 
+/* Bytes that it takes beside this head for head_top; 0: nothing. */
+size_t pl_backend_cpu_head_bytes(const pl_tensor *head);
+
 void pl_backend_free(pl_backend *b);
 
 /* Where memory_take or shared_take gave nothing: PL_ERR_MEMORY, or what has made an end of the backend. */
