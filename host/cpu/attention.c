@@ -15,7 +15,8 @@
 
 #include <math.h>
 
-#define MAX_QUERIES (PL_ATTENTION_BLOCK > PL_ATTENTION_MAX_GROUP ? PL_ATTENTION_BLOCK : PL_ATTENTION_MAX_GROUP)
+#define MAX_QUERIES PL_ATTENTION_BLOCK
+_Static_assert(PL_ATTENTION_MAX_GROUP <= MAX_QUERIES, "a block has room for all heads of one row");
 
 typedef struct attention_job {
     float *out;

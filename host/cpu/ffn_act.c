@@ -58,7 +58,7 @@ static int find_live(int32_t *live, const float *gate, int64_t n, float cut)
 /* out = gelu(max(0, gate - cut)) * up for up to PL_ACT_SPAN columns; gelu(0) is 0. */
 static void sparse_columns(float *out, const float *gate, const float *up, int64_t n, float cut)
 {
-    int32_t live[PL_ACT_SPAN];
+    int32_t live[PL_ACT_SPAN] = {0};
     float value[PL_ACT_SPAN], factor[PL_ACT_SPAN];
     int found = find_live(live, gate, n, cut);
     for (int i = 0; i < found; i++) {

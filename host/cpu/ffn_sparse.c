@@ -118,7 +118,7 @@ static void multiply_span(up_set *s, int panels, int64_t span)
     for (int p = 0; p < panels; p++) {
         gather(s, p, span, (int)ld);
         packed[p] = s->packed[p];
-        if (f->n > 1)
+        if (f->n > PL_DIRECT_ROWS)
             PL_ISA_NAME(pl_unpack)(type, packed[p], (int)ld, &s->codes[p]);
     }
     for (int r = 0; r < f->n; r += PL_TILE_ROWS) {
@@ -128,10 +128,10 @@ static void multiply_span(up_set *s, int panels, int64_t span)
             PL_ISA_NAME(pl_terms)
         (s->call->up, x->sum + 2 * (at + (r + i) * ld), x->scale + at + (r + i) * ld, (int)ld, &terms[i]);
         pl_tile_rows rows = {x->hi_lo + (at + r * ld) * 2 * PL_GROUP, x->scale + at + r * ld, terms, ld, n, 0};
-        if (f->n > 1)
+        if (f->n > PL_DIRECT_ROWS)
             PL_ISA_NAME(pl_tile)(type, s->codes, panels, (int)ld, &rows, s->value[r], f->n);
         else
-            PL_ISA_NAME(pl_direct)(type, packed, panels, (int)ld, &rows, s->value[0], 1);
+            PL_ISA_NAME(pl_direct)(type, packed, panels, (int)ld, &rows, s->value[0], f->n);
     }
 }
 
@@ -182,7 +182,7 @@ static void store_group(const pl_live_row *row, int64_t g, const int32_t *neuron
 static void up_piece(sparse_call *c, int64_t begin, int64_t end)
 {
     int32_t neuron[PIECE_GROUPS * PL_GROUP];
-    float value[PL_SPARSE_ROWS][PIECE_GROUPS * PL_GROUP];
+    float value[PL_SPARSE_ROWS][PIECE_GROUPS * PL_GROUP] = {{0}};
     up_set s = {.call = c, .neuron = neuron, .spans = (c->f->x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS};
     s.n = list_neurons(c, begin, end, neuron);
     for (int64_t step = 0; s.first < s.n; s.first += SET) {

@@ -71,8 +71,9 @@ pl_status pl_head_coarse_create(const pl_weight *w, int threads, pl_head_coarse 
                             .packed = true,
                             .bytes = c->bytes};
     if (!mapped || !take_room(c, (size_t)threads)) {
+        size_t bytes = c->bytes;
         pl_head_coarse_free(c);
-        return pl_fail_memory(err, c->bytes, "the head's coarse copy");
+        return pl_fail_memory(err, bytes, "the head's coarse copy");
     }
     pl_rng rng;
     pl_rng_seed(&rng, 0x6865616473); /* any: weights and activations do not know it */

@@ -28,7 +28,7 @@ static pl_tensor make_blocks(pl_dtype type, int64_t rows, int64_t cols)
 {
     pl_tensor t = {"t", NULL, rows, cols, type};
     size_t bytes = (size_t)rows * pl_tensor_row_bytes(&t), step = (size_t)pl_dtype_describe((int)type)->block_bytes;
-    uint8_t *data = (uint8_t *)malloc(bytes + 1) + 1;
+    uint8_t *room = malloc(bytes + 1), *data = room + 1;
     int at[2];
     pl_rng rng;
     pl_rng_seed(&rng, (uint64_t)(rows * COLS_MOST + cols));
