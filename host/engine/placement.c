@@ -154,7 +154,8 @@ static int64_t kv_tokens_on_cpu(const chooser *c, const pl_placement *p)
 {
     if (c->wish->kv_tokens >= 0)
         return c->wish->kv_tokens;
-    size_t weights = c->plan->core_packed + c->plan->head_packed + c->plan->head_copy, available = c->machine->free_memory;
+    size_t weights = c->plan->core_packed + c->plan->head_packed + c->plan->head_copy,
+           available = c->machine->free_memory;
     return pl_placement_kv_tokens(c->config, p->sessions, p->context, p->batch_rows, p->cache,
                                   available > weights ? (available - weights) / 4 : 0);
 }
