@@ -113,7 +113,7 @@ INLINE void add_parts(pl_panel_kind kind, int n_rows, const pl_span_codes *w, in
     }
 }
 
-/* n_rows: those of the configuration, rounded up to a multiple of 4; only the first `n` are read and written. */
+/* n_rows: those of the configuration or more; only the first `n` are read and written. */
 INLINE void multiply_panel(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int parts, const int8_t *x,
                            int64_t row_bytes, const row_factors *f, const uint8_t *next, int n, float *out)
 {
@@ -121,10 +121,7 @@ INLINE void multiply_panel(pl_panel_kind kind, int n_rows, const pl_span_codes *
 #pragma GCC unroll 16
     for (int r = 0; r < n_rows; r++)
         acc[r] = _mm512_maskz_loadu_ps(r < n ? 0xffff : 0, out + r * PL_PANEL_ROWS);
-    if (parts == PL_SPAN_GROUPS << pl_has_halves(kind))
-        add_parts(kind, n_rows, w, PL_SPAN_GROUPS << pl_has_halves(kind), x, row_bytes, f, next, acc);
-    else
-        add_parts(kind, n_rows, w, parts, x, row_bytes, f, next, acc);
+    add_parts(kind, n_rows, w, parts, x, row_bytes, f, next, acc);
 #pragma GCC unroll 16
     for (int r = 0; r < n_rows; r++)
         _mm512_mask_storeu_ps(out + r * PL_PANEL_ROWS, r < n ? 0xffff : 0, acc[r]);
@@ -169,12 +166,10 @@ INLINE void multiply_tile(pl_panel_kind kind, const pl_span_codes *w, int n_pane
     int parts = groups << pl_has_halves(kind);
     row_factors f;
     gather_factors(kind, rows, parts, &f);
-    switch ((rows->n + 3) / 4) {
-    case 1: multiply_panels(kind, 4, w, n_panels, parts, rows, &f, acc, acc_ld); break;
-    case 2: multiply_panels(kind, 8, w, n_panels, parts, rows, &f, acc, acc_ld); break;
-    case 3: multiply_panels(kind, 12, w, n_panels, parts, rows, &f, acc, acc_ld); break;
-    default: multiply_panels(kind, 16, w, n_panels, parts, rows, &f, acc, acc_ld); break;
-    }
+    if (rows->n <= TILE_ROWS / 2)
+        multiply_panels(kind, TILE_ROWS / 2, w, n_panels, parts, rows, &f, acc, acc_ld);
+    else
+        multiply_panels(kind, TILE_ROWS, w, n_panels, parts, rows, &f, acc, acc_ld);
 }
 
 static void multiply_kind(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups,
