@@ -1,22 +1,21 @@
 #include "host/cpu/neuron.h"
 
+#include "host/cpu/quad.h"
+
 #include <string.h>
 
 /* Vectors of 16 rows; as words, of four rows. */
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 typedef uint16_t halves8 __attribute__((vector_size(16)));
-typedef uint32_t words4 __attribute__((vector_size(16)));
 
 static inline bytes16 load16(const uint8_t *p)
 {
-    bytes16 v;
-    memcpy(&v, p, sizeof v);
-    return v;
+    return (bytes16)pl_quad_at(p);
 }
 
 static inline void store16(uint8_t *p, bytes16 v)
 {
-    memcpy(p, &v, sizeof v);
+    pl_quad_put(p, (pl_quad)v);
 }
 
 /* Bits may move from one byte to the next: masked off by those who call it. */
@@ -119,19 +118,14 @@ static void scatter_head(pl_dtype type, const uint8_t *head, int bytes, int r, u
         row[i] = head[16 * i + r];
 }
 
-static inline words4 load_words(const uint8_t *p)
-{
-    return (words4)load16(p);
-}
-
 /* Words [0, n) of four rows, to or from every 64th byte of a panel's body. */
 static void gather_words(const uint8_t *const row[4], int n, uint8_t *body)
 {
     int i = 0;
     for (; i + 4 <= n; i += 4) {
-        words4 a = load_words(row[0] + 4 * i), b = load_words(row[1] + 4 * i);
-        words4 c = load_words(row[2] + 4 * i), d = load_words(row[3] + 4 * i);
-        words4 ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
+        pl_quad a = pl_quad_at(row[0] + 4 * i), b = pl_quad_at(row[1] + 4 * i);
+        pl_quad c = pl_quad_at(row[2] + 4 * i), d = pl_quad_at(row[3] + 4 * i);
+        pl_quad ab = __builtin_shufflevector(a, b, 0, 4, 1, 5), cd = __builtin_shufflevector(c, d, 0, 4, 1, 5);
         uint8_t *to = body + i * PL_CHUNK_BYTES;
         store16(to, (bytes16)__builtin_shufflevector(ab, cd, 0, 1, 4, 5));
         store16(to + PL_CHUNK_BYTES, (bytes16)__builtin_shufflevector(ab, cd, 2, 3, 6, 7));

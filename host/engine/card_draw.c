@@ -12,11 +12,6 @@ static bool in_order(const pl_sampling *p, pl_sampler_step step)
     return false;
 }
 
-static bool is_greedy(const pl_sampling *p)
-{
-    return p->temperature < PL_LEAST_TEMPERATURE;
-}
-
 /* Tokens that the penalties look back on; 0: they change nothing. */
 static int32_t window_of(const pl_sampling *p, int32_t capacity)
 {
@@ -29,7 +24,7 @@ static int32_t window_of(const pl_sampling *p, int32_t capacity)
 bool pl_card_draw_fits(const pl_sampling *p, int32_t capacity)
 {
     bool dry = p->dry_multiplier != 0.0f && p->dry_last_n != 0 && in_order(p, PL_SAMPLER_DRY);
-    bool typical = !is_greedy(p) && p->typical_p < 1.0f && in_order(p, PL_SAMPLER_TYPICAL);
+    bool typical = !pl_sampling_is_greedy(p) && p->typical_p < 1.0f && in_order(p, PL_SAMPLER_TYPICAL);
     return !dry && !typical && p->n_bias <= PL_DRAW_MAX_BIAS && window_of(p, capacity) <= PL_DRAW_HISTORY;
 }
 
@@ -37,7 +32,7 @@ static bool changes_something(const pl_sampling *p, pl_sampler_step step, int32_
 {
     if (step == PL_SAMPLER_PENALTIES)
         return window > 0;
-    if (is_greedy(p))
+    if (pl_sampling_is_greedy(p))
         return false;
     return (step == PL_SAMPLER_TOP_K && p->top_k > 0) || (step == PL_SAMPLER_TOP_P && p->top_p < 1.0f) ||
            (step == PL_SAMPLER_MIN_P && p->min_p > 0.0f) || (step == PL_SAMPLER_TEMPERATURE && p->temperature != 1.0f);
@@ -79,7 +74,7 @@ pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t c
     out->log_min_p = params->min_p > 0.0f ? pl_log(params->min_p) : 0.0;
     out->temperature = params->temperature;
     out->top_k = params->top_k;
-    out->greedy = is_greedy(params);
+    out->greedy = pl_sampling_is_greedy(params);
     out->window = window_of(params, capacity);
     copy_order(params, out);
     copy_bias(params, out);

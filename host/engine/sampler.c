@@ -187,14 +187,9 @@ void pl_sampler_accept(pl_sampler *sampler, int32_t token)
     pl_repetition_accept(sampler->repetition, token);
 }
 
-static bool is_greedy(const pl_sampling *p)
-{
-    return p->temperature < PL_LEAST_TEMPERATURE;
-}
-
 void pl_sampler_follow(pl_sampler *sampler, int32_t token)
 {
-    if (!is_greedy(&sampler->params))
+    if (!pl_sampling_is_greedy(&sampler->params))
         pl_rng_next(&sampler->rng);
     pl_sampler_accept(sampler, token);
 }
@@ -271,7 +266,7 @@ static bool has_effect(const pl_sampling *p, pl_sampler_step step, bool greedy)
 int32_t pl_sampler_top(const pl_sampler *sampler, int32_t most)
 {
     const pl_sampling *p = &sampler->params;
-    bool greedy = is_greedy(p);
+    bool greedy = pl_sampling_is_greedy(p);
     if (p->n_bias > 0)
         return 0;
     for (size_t i = 0; p->order[i] != PL_SAMPLER_END; i++) {
@@ -296,7 +291,7 @@ pl_status pl_sampler_sample(pl_sampler *sampler, pl_candidates *room, const floa
     const pl_sampling *p = &sampler->params;
     float best = 0.0f;
     PL_TRY(find_best(logits, sampler->vocab, &best, err));
-    bool greedy = is_greedy(p);
+    bool greedy = pl_sampling_is_greedy(p);
     pl_candidates_start(room, logits);
     add_bias(sampler, room);
     if (mask)

@@ -18,6 +18,11 @@
 
 #define PL_LEAST_TEMPERATURE 1e-6f
 
+static inline bool pl_sampling_is_greedy(const pl_sampling *p)
+{
+    return p->temperature < PL_LEAST_TEMPERATURE;
+}
+
 typedef struct pl_sampler pl_sampler;
 
 /* PL_ERR_ARGUMENT names the first field that cannot be right and what was expected. */

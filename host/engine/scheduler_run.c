@@ -31,6 +31,7 @@ static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
     int32_t rows = 0, wanted = 0;
     for (int32_t i = 0; i < n; i++) {
         pl_task *t = task[i];
+        int32_t top = t->reply ? pl_reply_top(t->reply) : 0;
         t->wanted = wanted;
         for (int32_t p = t->held; p < t->held + t->rows; p++) {
             pl_step_row row = {.token = t->tokens[p],
@@ -38,7 +39,7 @@ static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
                                .sequence = t->sequence,
                                .path = &pl_task_lane(t, p)->path,
                                .wanted = t->sum || p >= t->n_tokens - 1,
-                               .top = t->reply ? pl_reply_top(t->reply) : 0};
+                               .top = top};
             row.draw = row.wanted && t->drawn;
             wanted += row.wanted;
             s->row[rows++] = row;

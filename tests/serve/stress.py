@@ -35,6 +35,7 @@ QUESTIONS = [
 ]
 PATHS = ["e4b", "e2b", "mix"]
 AT_REST = ("pleiad_requests_running", "pleiad_requests_waiting", "pleiad_kv_used_tokens")
+SAID_FOREVER = "1000"  # a token that is always seen, so that each one is an event
 EMBEDDINGS = "/v1/embeddings"
 SCHEMA = {"type": "object", "properties": {"answer": {"type": "string", "maxLength": 24}, "sure": {"type": "boolean"}},
           "required": ["answer", "sure"], "additionalProperties": False}
@@ -206,19 +207,18 @@ class Storm:
                 connection.abort()
         connection.close()
 
-
     async def vanish(self, number):
         """Opens a stream that would go on for long, and is gone at any moment."""
         rng = random.Random(self.seed * 100003 - number)
         connection = Connection(self.host, self.port)
-        body = {"path": rng.choice(PATHS), "ignore_eos": True, "stream": True,
+        body = {"path": rng.choice(PATHS), "temperature": 0, "logit_bias": {SAID_FOREVER: 100},
                 "messages": [{"role": "user", "content": PREFIX * rng.randint(1, 8) + QUESTIONS[number % 6]}]}
         try:
-            answer = await asyncio.wait_for(
-                self.taken(connection, rng, ask_streamed, "/v1/chat/completions", body), 0.5 + 2 * rng.random())
-            self.wrong.append(f"a stream that should go on ended: {answer}")
-        except asyncio.TimeoutError:
+            answer = await self.taken(connection, rng, ask_streamed, "/v1/chat/completions", body,
+                                      leave_after=rng.randint(1, 1000))
             self.count("vanished")
+            if answer is not None:
+                self.wrong.append(f"a stream that should go on ended: {answer}")
         except (Closed, ConnectionError) as error:
             self.wrong.append(f"lost: {error!r}")
         connection.abort()
