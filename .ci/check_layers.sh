@@ -10,16 +10,22 @@ host/base/:             host/include/pleiad.h host/base/
 quant/:                 host/base/cpu.h host/base/isa.h host/base/vec.h quant/
 host/text/:             host/include/pleiad.h host/base/ host/text/
 host/ops/:              host/include/pleiad.h host/base/ quant/ host/ops/
+host/media/:            host/include/pleiad.h host/base/ host/media/
+host/tower/:            host/include/pleiad.h host/base/ quant/ host/ops/ host/model/ host/tower/
 host/cpu/:              host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/
 cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/cpu/pack.h host/cpu/panel.h cuda/
 cuda/kd.cuh:            tests/cuda/emu.hpp
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
 host/grammar/:          host/include/pleiad.h host/base/ host/text/ host/grammar/
-host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/
-host/serve/:            host/include/pleiad.h host/base/ host/serve/
+host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/media/ host/tower/ host/engine/
+host/serve/:            host/include/pleiad.h host/base/ host/media/ host/serve/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
 host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/ host/convert/ host/measure/
 tools/:                 host/include/pleiad.h host/base/ tools/
+tools/cmd_transcribe:   host/include/pleiad.h host/base/ tools/ host/media/
+tools/cmd_run:          host/include/pleiad.h host/base/ tools/ host/media/
+tools/media_:           host/include/pleiad.h host/base/ tools/ host/media/
+tools/frames:           host/include/pleiad.h host/base/ tools/ host/media/
 tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
 tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
 tools/cmd_bench:        host/include/pleiad.h host/base/ tools/ host/measure/ host/ops/
@@ -34,8 +40,8 @@ tools/quantize_:        host/include/pleiad.h host/base/ quant/ tools/ host/mode
 tools/cmd_slice:        host/include/pleiad.h host/base/ tools/ host/model/ host/convert/
 tools/cmd_serve:        host/include/pleiad.h host/base/ tools/ host/serve/
 tools/serve_:           host/include/pleiad.h host/base/ tools/ host/serve/
-tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
-tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host/engine/
+tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/model/ host/media/ host/tower/ host/engine/
+tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host/media/ host/tower/ host/engine/
 '
 
 # <header of a library>: <the only files that may include it>
@@ -47,6 +53,13 @@ xxhash:     host/base/ host/text/ host/model/
 histedit:   tools/
 editline:   tools/
 criterion:  tests/
+jpeglib:    host/media/image_jpeg
+spng:       host/media/image_png
+webp:       host/media/image_webp
+sndfile:    host/media/sound
+soxr:       host/media/sound
+libav:      tools/frames
+libsw:      tools/frames
 '
 
 find host quant cuda tools bench tests -name '*.[ch]' -o -name '*.[ch]pp' -o -name '*.cu' -o -name '*.cuh' | sort |

@@ -169,6 +169,7 @@ typedef struct pl_engine_params {
                                 card what fits; 0: sessions x context; -1: as much as is sensible: on a card what is
                                 left, on the CPU a quarter of the free memory */
     size_t kv_bytes;         /* memory that these may take, but for one context's; 0: any */
+    double keep_towers_s;    /* towers are given up so long after their last use; 0: 300, below: never */
     bool no_pin;             /* leave threads to the operating system */
     pl_timeline *timeline;   /* records loading and every step; borrowed, may be NULL */
     pl_progress_fn progress; /* may be NULL */
@@ -201,6 +202,88 @@ void pl_engine_describe(const pl_engine *engine, pl_engine_info *out);
 
 /* Bytes of weights that one decoded token reads on the session's path. */
 size_t pl_session_token_bytes(const pl_session *session);
+
+/* ---- media ------------------------------------------------------------------------------------- */
+
+/* An image or a clip of sound as rows of a prompt: ids of its own, beyond the vocabulary, that stand for them. Immutable, counted
+ * by references; equal contents on one engine get equal ids as long as somebody holds or the engine remembers them, so that
+ * prompts with the same image share their K/V. An engine that was given a prompt holds what its ids stand for by itself. */
+typedef struct pl_media pl_media;
+
+typedef enum pl_media_kind { PL_MEDIA_IMAGE, PL_MEDIA_AUDIO } pl_media_kind;
+
+const char *pl_media_kind_name(pl_media_kind kind); /* "image", "audio" */
+
+/* Gives the model the towers of a GGUF file (llama.cpp's mmproj), for models whose own files have none. Before the first
+ * engine is made of it. */
+pl_status pl_model_add_towers(pl_model *model, const char *path, pl_error *err);
+
+/* Whether there is a tower for it. */
+bool pl_model_takes(const pl_model *model, pl_media_kind kind);
+
+typedef struct pl_media_params {
+    int64_t max_pixels;       /* of an image; 0: 100 million */
+    double max_s;             /* of sound; 0, and at most: 30, what one clip can be */
+    int32_t image_side;       /* pixels that images are brought to: 256, 512 or 768; 0: the model's */
+    bool (*stop)(void *user); /* asked between pieces of the work: true ends it with PL_ERR_CANCELLED; NULL: nobody */
+    void *stop_user;
+} pl_media_params;
+
+/* From the bytes of a file: JPEG, PNG, WebP; wav, mp3, flac, ogg. name: for messages. params may be NULL. Loads the tower where
+ * it is not; the work is done by the calling thread and the engine's, between the steps of answers. PL_ERR_UNSUPPORTED: the
+ * model has no such tower. */
+pl_status pl_media_create(pl_engine *engine, pl_media_kind kind, const void *bytes, size_t n, const char *name,
+                          const pl_media_params *params, pl_media **out, pl_error *err);
+
+/* The same from pixels, [height][width][3] bytes, and from samples: 16 kHz, one channel, full scale 1. */
+pl_status pl_media_from_pixels(pl_engine *engine, const uint8_t *rgb, int32_t width, int32_t height,
+                               const pl_media_params *params, pl_media **out, pl_error *err);
+pl_status pl_media_from_samples(pl_engine *engine, const float *samples, size_t n, const pl_media_params *params,
+                                pl_media **out, pl_error *err);
+
+pl_media *pl_media_share(pl_media *media); /* another reference; NULL gives NULL */
+void pl_media_free(pl_media *media);
+
+/* What it is, and its rows: *ids valid as long as the media; padding of sound is among them. */
+pl_media_kind pl_media_kind_of(const pl_media *media);
+size_t pl_media_ids(const pl_media *media, const int32_t **ids);
+
+/* Sound as it comes: its rows are there while it is still being spoken, so that a prompt can be read along with it. */
+typedef struct pl_listener pl_listener;
+
+pl_status pl_listener_create(pl_engine *engine, pl_listener **out, pl_error *err);
+void pl_listener_free(pl_listener *listener);
+
+/* n more samples as of pl_media_from_samples(). PL_ERR_CONTEXT: more than one clip can hold. */
+pl_status pl_listener_hear(pl_listener *listener, const float *samples, size_t n, pl_error *err);
+
+/* No more will come: the last rows, without padding. */
+pl_status pl_listener_finish(pl_listener *listener, pl_error *err);
+
+/* The ids so far; none of them will change. Valid until the next call. */
+size_t pl_listener_ids(const pl_listener *listener, const int32_t **ids);
+
+/* The towers' memory: how much there is now, and how long since the last use. Unused ones are given up after keep_s. */
+typedef struct pl_tower_stats {
+    size_t vision_bytes, audio_bytes; /* now; 0: not loaded */
+    size_t cache_bytes;               /* rows that are remembered */
+    uint64_t images, clips;           /* encoded */
+    uint64_t hits;                    /* remembered instead */
+    double encode_s, load_s;          /* wall time, all together */
+} pl_tower_stats;
+
+void pl_engine_towers(const pl_engine *engine, pl_tower_stats *out);
+
+/* Gives up towers that nobody uses now and has for so many seconds. */
+void pl_engine_drop_towers(pl_engine *engine, double idle_s);
+
+/* As pl_tokenize() and pl_tokenize_chat_json(), of a text in which the model's placeholders ("<image_soft_token>",
+ * "<audio_soft_token>") stand for media, in order: each becomes two newlines, its begin, its ids, its end, two
+ * newlines, as the reference does it. PL_ERR_ARGUMENT: not as many of a kind as there are placeholders. */
+pl_status pl_tokenize_media(const pl_model *model, const char *text, size_t n_bytes, unsigned flags,
+                            pl_media *const *media, size_t n_media, pl_tokens *out, pl_error *err);
+pl_status pl_tokenize_chat_media(const pl_model *model, const char *json, size_t n, bool reply, pl_media *const *media,
+                                 size_t n_media, pl_tokens *out, pl_error *err);
 
 /* ---- sampling ---------------------------------------------------------------------------------- */
 
@@ -378,6 +461,10 @@ typedef struct pl_generated {
  * also filled on PL_ERR_CANCELLED. */
 pl_status pl_generate(pl_session *session, const int32_t *prompt, size_t n, const pl_generation *params,
                       pl_generated *out, pl_error *err);
+
+/* Makes the session hold `prompt` without answering, as far as pl_generate() would not read it again: for prompts that
+ * are known before they are complete. */
+pl_status pl_session_prepare(pl_session *session, const int32_t *prompt, size_t n, pl_error *err);
 
 /* Logits of every position of ids[0..n), from a fresh start of the session: f32 [n][vocab], written to
  * logits. A change of path between positions is made by calling again with the rest and keep = true. */

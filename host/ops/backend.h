@@ -5,13 +5,15 @@
 #include "host/base/status.h"
 #include "host/base/threads.h"
 #include "host/ops/ops.h"
+#include "host/ops/tower_ops.h"
 
 typedef struct pl_backend pl_backend;
 
 struct pl_backend {
     const char *name; /* with the instruction set or the card: "cpu avx512-vnni", "cuda NVIDIA GeForce RTX 4090" */
     const pl_ops *ops;
-    const pl_fused *fused; /* NULL: none */
+    const pl_fused *fused;     /* NULL: none */
+    const pl_tower_ops *tower; /* NULL: none; a backend on the CPU has them */
     pl_stream *stream;
     pl_stream *side; /* for work that may run beside that of `stream`: see fork; may be `stream` itself */
     pl_pool *pool;   /* host threads, for work beside the ops */
