@@ -27,6 +27,14 @@ static size_t add_matrix(const pl_tensor *t, size_t *packed, size_t *mapped)
     return tensor_bytes(t);
 }
 
+/* Beside packed matrices plain ones are copied. */
+static void copy_plain(pl_memory_plan *plan)
+{
+    plan->core_packed += plan->core_mapped;
+    plan->head_packed += plan->head_mapped;
+    plan->core_mapped = plan->head_mapped = 0;
+}
+
 /* Vectors become f32 in memory; they count as packed. */
 static size_t add_vector(const pl_tensor *t, size_t *packed)
 {
@@ -50,6 +58,7 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
     const pl_weights *w = pl_checkpoint_weights(checkpoint);
     pl_memory_plan plan = {0};
     size_t used = 0;
+    bool packs = false;
     for (pl_weight_cursor at = {0}; pl_weight_next(w, c, &at);) {
         bool head = at.role == PL_ROLE_EMBED || at.role == PL_ROLE_HEAD;
         if (pl_weight_table[at.role].kind != PL_WEIGHT_LOOKUP)
@@ -57,12 +66,15 @@ void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int ba
         switch (pl_weight_table[at.role].kind) {
         case PL_WEIGHT_VECTOR: used += add_vector(at.tensor, &plan.core_packed); break;
         case PL_WEIGHT_MATRIX:
+            packs |= pl_backend_cpu_weight_bytes(at.tensor) > 0;
             used += add_matrix(at.tensor, head ? &plan.head_packed : &plan.core_packed,
                                head ? &plan.head_mapped : &plan.core_mapped);
             break;
         case PL_WEIGHT_LOOKUP: used += tensor_bytes(at.tensor); break;
         }
     }
+    if (packs)
+        copy_plain(&plan);
     plan.head_copy = pl_backend_cpu_head_bytes(w->head.data ? &w->head : &w->embed);
     plan.ple_table = tensor_bytes(&w->ple_table);
     plan.ple_row = pl_tensor_row_bytes(&w->ple_table);

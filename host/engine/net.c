@@ -22,6 +22,7 @@ typedef struct loader {
     matrix *matrices;
     size_t n_matrices;
     size_t used; /* of net->matrices */
+    bool copies; /* see room_of() */
     pl_error *err;
 } loader;
 
@@ -130,10 +131,23 @@ static pl_status check_finite(pl_backend *backend, const pl_tensor *t, pl_error 
     return pl_tensor_check_finite(t, 0, t->rows, err);
 }
 
+static size_t packed_bytes(const loader *l, const matrix *m)
+{
+    return l->net->backend->weight_bytes(l->net->backend, m->from);
+}
+
+/* Plain matrices of a quantised file are few, and read at half of the memory's rate from a mapping's small pages: they are
+ * copied to the others. Of a plain file it would be all of them. */
+static size_t room_of(const loader *l, const matrix *m)
+{
+    size_t bytes = packed_bytes(l, m);
+    return bytes || !l->copies ? bytes : (size_t)m->from->rows * pl_tensor_row_bytes(m->from);
+}
+
 static pl_status load_matrix(loader *l, const matrix *m)
 {
     pl_net *net = l->net;
-    size_t bytes = net->backend->weight_bytes(net->backend, m->from);
+    size_t bytes = room_of(l, m);
     bool plain = pl_dtype_describe((int)m->from->type)->block_elems == 1;
     if (plain) /* others are checked as they are packed */
         PL_TRY(check_finite(net->backend, m->from, l->err));
@@ -158,8 +172,10 @@ static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
 {
     pl_net *net = l->net;
     size_t total = 0, done = 0;
+    for (size_t i = 0; i < l->n_matrices; i++)
+        l->copies |= packed_bytes(l, &l->matrices[i]) > 0;
     for (size_t i = 0; i < l->n_matrices; i++) {
-        net->matrices_room += aligned(net->backend->weight_bytes(net->backend, l->matrices[i].from));
+        net->matrices_room += aligned(room_of(l, &l->matrices[i]));
         total += (size_t)l->matrices[i].from->rows * pl_tensor_row_bytes(l->matrices[i].from);
     }
     if (net->matrices_room) {

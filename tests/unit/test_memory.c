@@ -34,6 +34,9 @@ Test(memory, weights_are_what_an_engine_loads)
         cr_expect_geq(card.weights, info.weight_bytes + info.mapped_bytes, "%zu, %zu + %zu", card.weights,
                       info.weight_bytes, info.mapped_bytes);
         cr_expect_leq(card.weights, (info.weight_bytes + info.mapped_bytes) + (128 << 10));
+        cr_expect_eq(info.mapped_bytes, plan.core_mapped + plan.head_mapped);
+        bool plain = i == 0; /* its matrices stay in the file; those among quantised ones are copied */
+        cr_expect_eq(info.mapped_bytes > 0, plain, "%zu", info.mapped_bytes);
         cr_expect_gt(plan.card_weights, 0);
         cr_expect(plan.card_slice > 0 && plan.card_slice < card.weights, "%zu", plan.card_slice);
         pl_engine_free(engine);
