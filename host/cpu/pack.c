@@ -7,8 +7,6 @@
 #include <stdatomic.h>
 #include <string.h>
 
-#define COPY_ROWS 64 /* that a thread copies at once */
-
 /* ---- whole panels ---- */
 
 typedef struct pack_job {
@@ -104,27 +102,10 @@ static pl_weight as_in_file(const pl_tensor *t)
                        .bytes = (size_t)t->rows * pl_tensor_row_bytes(t)};
 }
 
-typedef struct copy_job {
-    const pl_tensor *t;
-    char *dst;
-} copy_job;
-
-static void copy_rows(void *ctx, int64_t begin, int64_t end, int thread)
-{
-    (void)thread;
-    const copy_job *job = ctx;
-    size_t row = pl_tensor_row_bytes(job->t);
-    memcpy(job->dst + (size_t)begin * row, pl_tensor_row(job->t, begin), (size_t)(end - begin) * row);
-}
-
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
 {
     *out = as_in_file(t);
     size_t bytes = pl_pack_bytes(t);
-    if (bytes == 0 && dst) {
-        pl_pool_for(pool, t->rows, COPY_ROWS, copy_rows, &(copy_job){t, dst});
-        out->data = dst;
-    }
     if (bytes == 0)
         return PL_OK;
     PL_TRY(pl_pack_rows(pool, t, 0, t->rows, dst, err));

@@ -9,8 +9,8 @@
 /* Bytes that pl_pack() writes for t; 0 for plain types, which are used where they are. */
 size_t pl_pack_bytes(const pl_tensor *t);
 
-/* Repacks t into dst (pl_pack_bytes(), 64-byte aligned for speed) and describes the result; out borrows dst. Plain types are
- * copied to dst as they are or, where it is NULL, used where they are. PL_ERR_FORMAT names tensor and row if a scale is not finite. Never allocates. */
+/* Repacks t into dst (pl_pack_bytes(), 64-byte aligned for speed) and describes the result; out borrows dst, or
+ * t->data for plain types. PL_ERR_FORMAT names tensor and row if a scale is not finite. Never allocates. */
 pl_status pl_pack(pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
 
 /* The same in a layout of neuron.h, where it takes no more room; else as pl_pack(). */

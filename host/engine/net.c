@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHECK_ROWS 64 /* of one piece of checking work */
+#define CHECK_ROWS 64 /* of one piece of checking or copying work */
 
 /* A matrix of the checkpoint and where its loaded form goes. */
 typedef struct matrix {
@@ -144,17 +144,35 @@ static size_t room_of(const loader *l, const matrix *m)
     return bytes || !l->copies ? bytes : (size_t)m->from->rows * pl_tensor_row_bytes(m->from);
 }
 
+typedef struct copy_job {
+    const pl_tensor *from;
+    char *to;
+} copy_job;
+
+static void copy_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const copy_job *j = ctx;
+    size_t row = pl_tensor_row_bytes(j->from);
+    memcpy(j->to + (size_t)begin * row, pl_tensor_row(j->from, begin), (size_t)(end - begin) * row);
+}
+
 static pl_status load_matrix(loader *l, const matrix *m)
 {
     pl_net *net = l->net;
+    pl_tensor from = *m->from;
     size_t bytes = room_of(l, m);
-    bool plain = pl_dtype_describe((int)m->from->type)->block_elems == 1;
+    bool plain = pl_dtype_describe((int)from.type)->block_elems == 1;
     if (plain) /* others are checked as they are packed */
         PL_TRY(check_finite(net->backend, m->from, l->err));
     void *place = bytes ? (char *)net->matrices + l->used : NULL;
     pl_backend *b = net->backend;
-    pl_status status = m->layout == PL_PANELS ? b->weight_load(b, m->from, place, m->to, l->err)
-                                              : b->weight_load_neurons(b, m->from, m->layout, place, m->to, l->err);
+    if (bytes && packed_bytes(l, m) == 0) {
+        pl_pool_for(b->pool, from.rows, CHECK_ROWS, copy_rows, &(copy_job){m->from, place});
+        from.data = place;
+    }
+    pl_status status = m->layout == PL_PANELS ? b->weight_load(b, &from, place, m->to, l->err)
+                                              : b->weight_load_neurons(b, &from, m->layout, place, m->to, l->err);
     if (status == PL_ERR_FORMAT) /* tells the column too */
         PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
     PL_TRY(status);

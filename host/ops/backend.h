@@ -21,8 +21,7 @@ struct pl_backend {
     /* Bytes that weight_load will take for t; 0 where the file's own bytes serve. */
     size_t (*weight_bytes)(const pl_backend *b, const pl_tensor *t);
 
-    /* Puts t into the backend's layout at dst (weight_bytes() bytes, from memory_take; where they are 0, NULL or room for a
-     * copy of the file's bytes). A scale that is not finite
+    /* Puts t into the backend's layout at dst (weight_bytes() bytes, from memory_take). A scale that is not finite
      * is PL_ERR_FORMAT naming tensor and row; plain types are not looked at. What it queues is done after fetch. */
     pl_status (*weight_load)(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
 

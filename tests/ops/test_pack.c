@@ -113,21 +113,3 @@ Test(pack, some_rows_alone_are_packed_as_among_all)
     }
     pl_pool_free(pool);
 }
-
-Test(pack, copies_plain_types_where_there_is_room)
-{
-    enum { ROWS = 150, COLS = 5 };
-    static float values[ROWS * COLS], room[ROWS * COLS];
-    for (int i = 0; i < ROWS * COLS; i++)
-        values[i] = (float)i;
-    pl_tensor t = {"t", values, ROWS, COLS, PL_F32};
-    pl_weight w;
-    pl_pool *pool = NULL;
-    cr_assert_eq(pl_pool_create(3, NULL, &pool, NULL), PL_OK);
-    cr_assert_eq(pl_pack(pool, &t, NULL, &w, NULL), PL_OK);
-    cr_assert(w.data == values && !w.packed);
-    cr_assert_eq(pl_pack(pool, &t, room, &w, NULL), PL_OK);
-    cr_assert(w.data == room && !w.packed);
-    cr_assert_arr_eq(room, values, sizeof values);
-    pl_pool_free(pool);
-}
