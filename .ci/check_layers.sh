@@ -26,8 +26,8 @@ tools/cmd_transcribe:   host/include/pleiad.h host/base/ tools/ host/media/
 tools/cmd_run:          host/include/pleiad.h host/base/ tools/ host/media/
 tools/media_:           host/include/pleiad.h host/base/ tools/ host/media/
 tools/frames:           host/include/pleiad.h host/base/ tools/ host/media/
-tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
-tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/engine/placement.h
+tools/cmd_inspect:      host/include/pleiad.h host/base/ tools/ host/model/ host/tower/source.h host/engine/placement.h
+tools/inspect_:         host/include/pleiad.h host/base/ tools/ host/model/ host/tower/source.h host/engine/placement.h
 tools/cmd_bench:        host/include/pleiad.h host/base/ tools/ host/measure/ host/ops/
 tools/bench_:           host/include/pleiad.h host/base/ tools/ host/measure/ host/ops/
 tools/cmd_eval:         host/include/pleiad.h host/base/ tools/ host/measure/

@@ -61,7 +61,8 @@ static void matmul(const pl_backend *b, const card_case *c, case_operands *o, in
 static void embed(const pl_backend *b, const card_case *c, case_operands *o, int n, int turn)
 {
     (void)c, (void)turn;
-    b->ops->embed(b->stream, o->rows[1], &o->weight[0], o->plan->id, n, 45);
+    pl_embed_from from = {.table = &o->weight[0], .scale = 45};
+    b->ops->embed(b->stream, o->rows[1], &from, o->plan->id, n);
 }
 
 static void ple_look(const pl_backend *b, const card_case *c, case_operands *o, int n, int turn)

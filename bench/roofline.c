@@ -124,7 +124,7 @@ static pl_status open_engine(counted_engine *e, const request *r, pl_counts *cou
     pl_kv_size kv = {.sequences = sequences, .context = r->at + 1, .batch_rows = r->rows};
     PL_TRY(pl_kv_create(config, e->backend, &kv, &e->kv, err));
     PL_TRY(pl_draws_create(e->backend, sequences, &e->draws, err));
-    PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, r->rows, &e->step, err));
+    PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, NULL, r->rows, &e->step, err));
     return pl_step_result_create(e->step, &e->result, err);
 }
 

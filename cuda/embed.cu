@@ -1,4 +1,4 @@
-/* Word embeddings: rows of the same matrix that the head multiplies.
+/* Embeddings: of words, rows of the same matrix that the head multiplies; of images and sound, rows that are there already.
  *
  * A plain type: four columns a thread in one load. A panel: eight columns a thread, two chunks of a group. A panel keeps
  * sixteen rows together, so that of 32 bytes fetched a row has 4; a row is some kilobytes and read once a step. */
@@ -15,6 +15,22 @@ struct source {
     pl_dtype type;
     size_t panel_bytes;
 };
+
+/* Rows that are there; see pl_embed_from. */
+struct given {
+    const float *hard, *soft;
+    int32_t first_hard, n_hard;
+};
+
+/* nullptr: id is a word. */
+__device__ __forceinline__ const float *given_row(const given &g, int32_t id, int64_t columns)
+{
+    if (id < 0)
+        return g.soft + (-1 - static_cast<int64_t>(id)) * columns;
+    if (id >= g.first_hard && id - g.first_hard < g.n_hard)
+        return g.hard + static_cast<int64_t>(id - g.first_hard) * columns;
+    return nullptr;
+}
 
 /* ---- plain types */
 
@@ -125,24 +141,31 @@ __device__ __forceinline__ float4 times(float4 v, float scale)
 }
 
 template <bool WIDE>
-__global__ void __launch_bounds__(threads) plain_kernel(float *out, source s, const int32_t *id, float scale)
+__global__ void __launch_bounds__(threads) plain_kernel(float *out, source s, given g, const int32_t *id, float scale)
 {
     const int column = 4 * static_cast<int>(blockIdx.y * threads + threadIdx.x);
     const int left = static_cast<int>(s.columns) - column;
     if (left <= 0)
         return;
-    float4 v = plain4<WIDE>(s, id[blockIdx.x], column);
-    row::store4<WIDE>(out + blockIdx.x * s.columns + column, left, times(v, scale));
+    const float *there = given_row(g, id[blockIdx.x], s.columns);
+    float4 v = there ? row::load4<WIDE>(there + column, left) : times(plain4<WIDE>(s, id[blockIdx.x], column), scale);
+    row::store4<WIDE>(out + blockIdx.x * s.columns + column, left, v);
 }
 
 /* Blocks of a type are of 32 columns or more, so rows end with a group. */
-__global__ void __launch_bounds__(threads) packed_kernel(float *out, source s, const int32_t *id, float scale)
+__global__ void __launch_bounds__(threads) packed_kernel(float *out, source s, given g, const int32_t *id, float scale)
 {
     const int t = static_cast<int>(blockIdx.y * threads + threadIdx.x), column = t / 4 * PL_GROUP + t % 4 * 4;
     if (column >= s.columns)
         return;
-    two_chunks v = panel_at(s, id[blockIdx.x], column);
+    const float *there = given_row(g, id[blockIdx.x], s.columns);
     out += blockIdx.x * s.columns + column;
+    if (there) {
+        row::store4<true>(out, 4, row::load4<true>(there + column, 4));
+        row::store4<true>(out + PL_GROUP / 2, 4, row::load4<true>(there + column + PL_GROUP / 2, 4));
+        return;
+    }
+    two_chunks v = panel_at(s, id[blockIdx.x], column);
     row::store4<true>(out, 4, times(v.low, scale));
     row::store4<true>(out + PL_GROUP / 2, 4, times(v.high, scale));
 }
@@ -155,18 +178,21 @@ dim3 grid(int n, int64_t columns, int thread_columns)
 
 } // namespace
 
-extern "C" cudaError_t pl_cuda_embed(cudaStream_t stream, float *out, const pl_weight *table, const int32_t *id, int n,
-                                     float scale)
+extern "C" cudaError_t pl_cuda_embed(cudaStream_t stream, float *out, const pl_embed_from *from, const int32_t *id,
+                                     int n)
 {
     if (n == 0)
         return cudaSuccess;
+    const pl_weight *table = from->table;
+    const given g = {from->hard, from->soft, from->first_hard, from->n_hard};
     const int64_t columns = table->cols;
     source s = {static_cast<const uint8_t *>(table->data), columns, table->type, 0};
     if (table->packed) {
         s.panel_bytes = pl_panel_bytes(pl_panel_describe(table->type), columns);
         return KD_LAUNCH(packed_kernel, (kd::launch_cfg{grid(n, columns, 8), dim3(threads), 0, stream, false}), out, s,
-                         id, scale);
+                         g, id, from->scale);
     }
-    auto embed = row::is_wide(columns, out, s.data) ? plain_kernel<true> : plain_kernel<false>;
-    return KD_LAUNCH(embed, (kd::launch_cfg{grid(n, columns, 4), dim3(threads), 0, stream, false}), out, s, id, scale);
+    auto embed = row::is_wide(columns, out, s.data, g.hard, g.soft) ? plain_kernel<true> : plain_kernel<false>;
+    return KD_LAUNCH(embed, (kd::launch_cfg{grid(n, columns, 4), dim3(threads), 0, stream, false}), out, s, g, id,
+                     from->scale);
 }

@@ -26,8 +26,7 @@ cudaError_t pl_cuda_quantize(cudaStream_t stream, const pl_act *act, int n);
 cudaError_t pl_cuda_matmul_few(cudaStream_t stream, const pl_matmul *jobs, int n_jobs);
 cudaError_t pl_cuda_matmul_many(cudaStream_t stream, const pl_matmul *jobs, int n_jobs);
 
-cudaError_t pl_cuda_embed(cudaStream_t stream, float *out, const pl_weight *table, const int32_t *id, int n,
-                          float scale);
+cudaError_t pl_cuda_embed(cudaStream_t stream, float *out, const pl_embed_from *from, const int32_t *id, int n);
 cudaError_t pl_cuda_ple_look(cudaStream_t stream, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,
                              const int32_t *layers, int n, int p, int32_t *bad);
 cudaError_t pl_cuda_ple_combine(cudaStream_t stream, float *ple, const float *proj, int64_t ld, const float *w, int n,

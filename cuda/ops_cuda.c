@@ -30,9 +30,9 @@ static void matmul(pl_stream *s, const pl_matmul *jobs, int n_jobs)
         QUEUE(s, matmul_many, jobs, n_jobs);
 }
 
-static void embed(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale)
+static void embed(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n)
 {
-    QUEUE(s, embed, out, table, id, n, scale);
+    QUEUE(s, embed, out, from, id, n);
 }
 
 static void ple_look(pl_stream *s, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,

@@ -6,6 +6,7 @@
 #include "tools/answer.h"
 #include "tools/chat.h"
 #include "tools/console.h"
+#include "tools/interrupt.h"
 
 typedef struct chat_command {
     const char *name, *argument, *help;
@@ -38,7 +39,8 @@ static pl_status set_switch(pl_chat *chat, const char *how, pl_error *err)
 static pl_status clear(pl_chat *chat, const char *argument, pl_error *err)
 {
     (void)argument;
-    pl_transcript_cut(&chat->transcript, 0);
+    pl_chat_log_cut(&chat->log, 0);
+    pl_showing_free(&chat->pending);
     PL_TRY(pl_session_truncate(chat->opened->session, 0, err));
     puts("a new chat");
     return PL_OK;
@@ -46,28 +48,51 @@ static pl_status clear(pl_chat *chat, const char *argument, pl_error *err)
 
 static pl_status save(pl_chat *chat, const char *file, pl_error *err)
 {
-    PL_TRY(
-        pl_transcript_save(&chat->transcript, file, chat->options->model, pl_session_path(chat->opened->session), err));
-    printf("saved %zu turns to %s\n", chat->transcript.n, file);
+    PL_TRY(pl_chat_log_save(&chat->log, file, chat->options->model, pl_session_path(chat->opened->session), err));
+    printf("saved %zu turns to %s\n", chat->log.n, file);
     return PL_OK;
 }
 
 static pl_status load(pl_chat *chat, const char *file, pl_error *err)
 {
-    pl_transcript loaded = {.system = NULL};
-    PL_TRY(pl_transcript_load(file, &loaded, err));
-    pl_transcript_free(&chat->transcript);
-    chat->transcript = loaded;
+    pl_chat_log loaded = {.system = NULL};
+    PL_TRY(pl_chat_log_load(file, &loaded, err));
+    pl_chat_log_free(&chat->log);
+    chat->log = loaded;
     printf("loaded %zu turns from %s\n", loaded.n, file);
-    return pl_transcript_awaits_reply(&chat->transcript) ? pl_chat_answer(chat, err) : PL_OK;
+    return pl_chat_log_awaits_reply(&chat->log) ? pl_chat_answer(chat, err) : PL_OK;
+}
+
+static pl_status show(pl_chat *chat, const char *kind, const char *file, pl_error *err)
+{
+    size_t before = chat->pending.tokens;
+    pl_interrupt_take();
+    PL_TRY(pl_showing_add(&chat->pending, chat->options, chat->opened, &(pl_shown){.kind = kind, .file = file}, err));
+    printf("%s: %zu tokens, before your next question\n", file, chat->pending.tokens - before);
+    return PL_OK;
+}
+
+static pl_status show_image(pl_chat *chat, const char *file, pl_error *err)
+{
+    return show(chat, "image", file, err);
+}
+
+static pl_status show_audio(pl_chat *chat, const char *file, pl_error *err)
+{
+    return show(chat, "audio", file, err);
+}
+
+static pl_status show_video(pl_chat *chat, const char *file, pl_error *err)
+{
+    return show(chat, "video", file, err);
 }
 
 static pl_status set_system(pl_chat *chat, const char *text, pl_error *err)
 {
     if (*text)
-        PL_TRY(pl_transcript_set_system(&chat->transcript, strcmp(text, "none") == 0 ? "" : text, err));
-    if (chat->transcript.system)
-        printf("system: %s\n", chat->transcript.system);
+        PL_TRY(pl_chat_log_set_system(&chat->log, strcmp(text, "none") == 0 ? "" : text, err));
+    if (chat->log.system)
+        printf("system: %s\n", chat->log.system);
     else
         puts("no system message");
     return PL_OK;
@@ -76,9 +101,9 @@ static pl_status set_system(pl_chat *chat, const char *text, pl_error *err)
 static pl_status regenerate(pl_chat *chat, const char *argument, pl_error *err)
 {
     (void)argument;
-    if (!chat->transcript.n)
+    if (!chat->log.n)
         return pl_fail(err, PL_ERR_ARGUMENT, "/regen: nothing has been answered yet");
-    pl_transcript_cut(&chat->transcript, chat->transcript.n - 1);
+    pl_chat_log_cut(&chat->log, chat->log.n - 1);
     return pl_chat_answer(chat, err);
 }
 
@@ -123,6 +148,21 @@ static const chat_command commands[] = {
      .argument = "[exact|fast]",
      .help = "whether a change of path reads the chat again",
      .run = set_switch},
+    {.name = "/image",
+     .argument = "FILE",
+     .help = "show an image with the next question",
+     .needs_argument = true,
+     .run = show_image},
+    {.name = "/audio",
+     .argument = "FILE",
+     .help = "let it hear a recording",
+     .needs_argument = true,
+     .run = show_audio},
+    {.name = "/video",
+     .argument = "FILE",
+     .help = "show a video, with its sound",
+     .needs_argument = true,
+     .run = show_video},
     {.name = "/clear", .help = "forget the chat, keep the system message", .run = clear},
     {.name = "/save", .argument = "FILE", .help = "write the chat as JSON", .needs_argument = true, .run = save},
     {.name = "/load", .argument = "FILE", .help = "go on with a saved chat", .needs_argument = true, .run = load},
@@ -184,7 +224,7 @@ pl_status pl_chat_command(pl_chat *chat, const char *line, pl_error *err)
 
 const char *const *pl_chat_command_names(void)
 {
-    static const char *const names[] = {"/help",   "/path",  "/switch", "/clear", "/save", "/load",
-                                        "/system", "/regen", "/stats",  "/quit",  NULL};
+    static const char *const names[] = {"/help", "/path", "/switch", "/image", "/audio", "/video", "/clear",
+                                        "/save", "/load", "/system", "/regen", "/stats", "/quit",  NULL};
     return names;
 }

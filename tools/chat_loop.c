@@ -27,8 +27,8 @@ static pl_status fit(pl_chat *chat, pl_tokens *out, pl_error *err)
 {
     size_t context = (size_t)chat->context, dropped = 0;
     for (;;) {
-        PL_TRY(pl_transcript_tokenize(&chat->transcript, chat->opened->model, out, err));
-        if (out->n + answer_room(chat) <= context || !pl_transcript_drop_oldest(&chat->transcript))
+        PL_TRY(pl_chat_log_tokenize(&chat->log, chat->opened->model, out, err));
+        if (out->n + answer_room(chat) <= context || !pl_chat_log_drop_oldest(&chat->log))
             break;
         dropped++;
         pl_tokens_free(out);
@@ -69,10 +69,10 @@ pl_status pl_chat_answer(pl_chat *chat, pl_error *err)
     PL_TRY_GOTO(pl_answer_make(chat->options, chat->seed, true, chat->opened, &prompt, &answer, err));
     remember(chat, &answer);
     if (answer.text.n)
-        status = pl_transcript_add(&chat->transcript, false, pl_strbuf_string(&answer.text), err);
+        status = pl_chat_log_add(&chat->log, false, pl_strbuf_string(&answer.text), NULL, err);
 fail:
-    if (pl_transcript_awaits_reply(&chat->transcript))
-        pl_transcript_cut(&chat->transcript, chat->transcript.n - 1);
+    if (pl_chat_log_awaits_reply(&chat->log))
+        pl_chat_log_cut(&chat->log, chat->log.n - 1);
     pl_tokens_free(&prompt);
     pl_answer_free(&answer);
     return status;
@@ -136,7 +136,7 @@ static pl_status take_turn(pl_chat *chat, const char *message, pl_error *err)
         return PL_OK;
     if (message[0] == '/')
         return pl_chat_command(chat, message, err);
-    PL_TRY(pl_transcript_add(&chat->transcript, true, message, err));
+    PL_TRY(pl_chat_log_add(&chat->log, true, message, &chat->pending, err));
     return pl_chat_answer(chat, err);
 }
 
@@ -182,9 +182,10 @@ pl_status pl_chat_loop(const pl_options *options, const pl_opened *opened, const
     chat.seed = pl_answer_seed(options);
     pl_console_detail(options, "seed %llu", (unsigned long long)chat.seed);
     if (options->system)
-        PL_TRY_GOTO(pl_transcript_set_system(&chat.transcript, options->system, err));
+        PL_TRY_GOTO(pl_chat_log_set_system(&chat.log, options->system, err));
     PL_TRY_GOTO(pl_line_reader_open(options, pl_chat_command_names(), &chat.reader, err));
     pl_interrupt_catch();
+    PL_TRY_GOTO(pl_showing_add_all(&chat.pending, options, opened, err));
     if (isatty(STDIN_FILENO))
         pl_console_note(options, "%s, path %s; /help lists commands, Ctrl-C stops an answer, Ctrl-D ends the chat",
                         info.backend, pl_session_path(opened->session));
@@ -193,6 +194,7 @@ pl_status pl_chat_loop(const pl_options *options, const pl_opened *opened, const
     PL_TRY_GOTO(talk(&chat, err));
 fail:
     pl_line_reader_close(chat.reader);
-    pl_transcript_free(&chat.transcript);
+    pl_showing_free(&chat.pending);
+    pl_chat_log_free(&chat.log);
     return status;
 }

@@ -6,6 +6,7 @@
 #include "host/base/json_out.h"
 #include "tools/commands.h"
 #include "tools/console.h"
+#include "tools/debug_towers.h"
 #include "tools/debug_trace.h"
 #include "tools/opened.h"
 #include "tools/slurp.h"
@@ -181,5 +182,10 @@ fail:
 
 pl_status pl_cmd_debug(const pl_options *options, pl_error *err)
 {
-    return options->command == PL_COMMAND_DEBUG_LOGITS ? debug_logits(options, err) : debug_text(options, err);
+    switch (options->command) {
+    case PL_COMMAND_DEBUG_LOGITS: return debug_logits(options, err);
+    case PL_COMMAND_DEBUG_IMAGE: return pl_debug_image(options, err);
+    case PL_COMMAND_DEBUG_AUDIO: return pl_debug_audio(options, err);
+    default: return debug_text(options, err);
+    }
 }

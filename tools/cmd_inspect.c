@@ -103,6 +103,23 @@ static void print_paths(const pl_options *options, const pl_inspect_facts *f)
     }
 }
 
+static void print_towers(const pl_options *options, const pl_inspect_facts *f)
+{
+    char size[PL_SIZE_TEXT];
+    const pl_vision_config *vision = pl_tower_source_vision(f->towers);
+    const pl_audio_config *audio = pl_tower_source_audio(f->towers);
+    title(options, "Towers, in memory only while they are used");
+    if (vision)
+        printf("  vision      %10s in the file; an image is %d x %d pixels and %d tokens\n",
+               pl_size_text((double)pl_tower_source_vision_bytes(f->towers), size), vision->side, vision->side,
+               vision->grid * vision->grid);
+    if (audio)
+        printf("  audio       %10s in the file; a clip is 30 seconds at most and %d tokens\n",
+               pl_size_text((double)pl_tower_source_audio_bytes(f->towers), size), audio->rows);
+    if (!vision && !audio)
+        printf("  none: the model takes text alone; --mmproj FILE gives it some\n");
+}
+
 /* ---- memory ------------------------------------------------------------------------------------- */
 
 static void print_memory_row(const char *part, double memory, double file, double card, const char *remark)
@@ -191,6 +208,7 @@ pl_status pl_cmd_inspect(const pl_options *options, pl_error *err)
         print_types(options, &facts);
         print_parts(options, &facts);
         print_paths(options, &facts);
+        print_towers(options, &facts);
         print_memory(options, &facts);
         print_placements(options, &facts);
         title(options, "Cards");

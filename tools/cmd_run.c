@@ -1,8 +1,10 @@
 /* pleiad run: one answer, or a chat. */
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "tools/answer.h"
+#include "tools/chat_log.h"
 #include "tools/chat_loop.h"
 #include "tools/commands.h"
 #include "tools/console.h"
@@ -27,17 +29,59 @@ static pl_status check_options(const pl_options *options, bool chat, pl_error *e
     return PL_OK;
 }
 
-static pl_status tokenize(const pl_options *options, const pl_model *model, const pl_strbuf *prompt, pl_tokens *out,
-                          pl_error *err)
+/* What is asked, held until it is answered: ids of images and sound live as long as these. */
+typedef struct question {
+    pl_showing shown; /* without a chat */
+    pl_chat_log log;  /* else */
+    pl_tokens tokens;
+} question;
+
+static void free_question(question *q)
 {
-    if (options->no_chat)
-        return pl_tokenize(model, pl_strbuf_string(prompt), prompt->n, PL_TOKENIZE_BOS, out, err);
+    pl_tokens_free(&q->tokens);
+    pl_showing_free(&q->shown);
+    pl_chat_log_free(&q->log);
+}
+
+/* Continued as it is, behind what is shown. */
+static pl_status tokenize_plain(const pl_model *model, const pl_strbuf *prompt, question *q, pl_error *err)
+{
+    size_t n = q->shown.n;
+    if (!n)
+        return pl_tokenize(model, pl_strbuf_string(prompt), prompt->n, PL_TOKENIZE_BOS, &q->tokens, err);
+    pl_strbuf text = {.data = NULL};
+    pl_media **media = malloc(n * sizeof *media);
+    if (!media)
+        return pl_fail_memory(err, n * sizeof *media, "prompt");
+    pl_showing_list(&q->shown, media);
+    pl_showing_print(&q->shown, &text);
+    pl_strbuf_add(&text, prompt->data, prompt->n);
+    pl_status status = pl_strbuf_check(&text, err);
+    if (status == PL_OK)
+        status = pl_tokenize_media(model, text.data, text.n, PL_TOKENIZE_BOS, media, n, &q->tokens, err);
+    pl_strbuf_free(&text);
+    free(media);
+    return status;
+}
+
+static pl_status tokenize_chat(const pl_options *options, const pl_model *model, const pl_strbuf *prompt, question *q,
+                               pl_error *err)
+{
     if (prompt->n && memchr(prompt->data, '\0', prompt->n))
         return pl_fail(err, PL_ERR_ARGUMENT, "the prompt holds a zero byte at position %zu",
                        (size_t)((char *)memchr(prompt->data, '\0', prompt->n) - prompt->data));
-    pl_message messages[] = {{"system", options->system}, {"user", pl_strbuf_string(prompt)}};
-    size_t first = options->system ? 0 : 1;
-    return pl_tokenize_chat(model, messages + first, 2 - first, true, out, err);
+    if (options->system)
+        PL_TRY(pl_chat_log_set_system(&q->log, options->system, err));
+    PL_TRY(pl_chat_log_add(&q->log, true, pl_strbuf_string(prompt), &q->shown, err));
+    return pl_chat_log_tokenize(&q->log, model, &q->tokens, err);
+}
+
+static pl_status ask(const pl_options *options, const pl_opened *opened, const pl_strbuf *prompt, question *out,
+                     pl_error *err)
+{
+    PL_TRY(pl_showing_add_all(&out->shown, options, opened, err));
+    return options->no_chat ? tokenize_plain(opened->model, prompt, out, err)
+                            : tokenize_chat(options, opened->model, prompt, out, err);
 }
 
 static pl_status check_length(const pl_engine *engine, const pl_tokens *prompt, pl_error *err)
@@ -55,14 +99,14 @@ static pl_status check_length(const pl_engine *engine, const pl_tokens *prompt, 
 static pl_status answer_once(const pl_options *options, const pl_opened *opened, const pl_strbuf *prompt, pl_error *err)
 {
     pl_status status;
-    pl_tokens tokens = {.ids = NULL};
+    question q = {.tokens = {.ids = NULL}};
     pl_answer answer = {.tokens = NULL};
     uint64_t seed = pl_answer_seed(options);
-    PL_TRY_GOTO(tokenize(options, opened->model, prompt, &tokens, err));
-    PL_TRY_GOTO(check_length(opened->engine, &tokens, err));
-    pl_console_detail(options, "seed %llu", (unsigned long long)seed);
     pl_interrupt_catch();
-    PL_TRY_GOTO(pl_answer_make(options, seed, !options->json, opened, &tokens, &answer, err));
+    PL_TRY_GOTO(ask(options, opened, prompt, &q, err));
+    PL_TRY_GOTO(check_length(opened->engine, &q.tokens, err));
+    pl_console_detail(options, "seed %llu", (unsigned long long)seed);
+    PL_TRY_GOTO(pl_answer_make(options, seed, !options->json, opened, &q.tokens, &answer, err));
     if (options->json)
         PL_TRY_GOTO(pl_answer_print_json(&answer, opened->model, opened->session, seed, err));
     pl_answer_report(options, &answer, opened->session);
@@ -70,7 +114,7 @@ static pl_status answer_once(const pl_options *options, const pl_opened *opened,
         status = PL_ERR_CANCELLED;
 fail:
     pl_answer_free(&answer);
-    pl_tokens_free(&tokens);
+    free_question(&q);
     return status;
 }
 

@@ -153,7 +153,8 @@ static pl_status start(server *s, pl_error *err)
                                  .max_tokens = options->max_tokens,
                                  .sampling = options->sampling,
                                  .draft = {.most = options->draft, .path = options->draft_path},
-                                 .web_page = !options->no_web};
+                                 .web_page = !options->no_web,
+                                 .media_urls = options->allow_media_urls};
     PL_TRY(choose_path(s, &service.path, err));
     if (options->draft_path)
         PL_TRY(pl_model_check_path(s->opened.model, options->draft_path, err));

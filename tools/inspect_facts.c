@@ -19,7 +19,7 @@ const char *pl_inspect_part_name(pl_inspect_part_id part)
         [PL_PART_NORMS] = "norms",
         [PL_PART_HEAD] = "embedding, head",
         [PL_PART_PLE_TABLE] = "per-layer table",
-        [PL_PART_UNUSED] = "never read",
+        [PL_PART_UNUSED] = "towers, unused",
     };
     return names[part];
 }
@@ -221,6 +221,7 @@ pl_status pl_inspect_gather(const pl_options *options, pl_inspect_facts *out, pl
     pl_status status;
     *out = (pl_inspect_facts){.checkpoint = NULL};
     PL_TRY_GOTO(pl_checkpoint_open(options->model, &out->checkpoint, err));
+    PL_TRY_GOTO(pl_tower_source_open(out->checkpoint, options->mmproj, &out->towers, err));
     count_parts(out);
     count_types(out);
     PL_TRY_GOTO(find_paths(out, err));
@@ -235,6 +236,7 @@ fail:
 void pl_inspect_facts_free(pl_inspect_facts *facts)
 {
     free(facts->paths);
+    pl_tower_source_close(facts->towers);
     pl_checkpoint_close(facts->checkpoint);
     *facts = (pl_inspect_facts){.checkpoint = NULL};
 }

@@ -4,6 +4,7 @@
 
 #include "host/base/options.h"
 #include "host/model/path.h"
+#include "host/tower/source.h"
 #include "tools/inspect_cards.h"
 
 #define PL_INSPECT_TYPES 64
@@ -44,6 +45,7 @@ typedef struct pl_inspect_path {
 
 typedef struct pl_inspect_facts {
     pl_checkpoint *checkpoint;
+    pl_tower_source *towers; /* of its own files or of --mmproj */
     pl_inspect_type types[PL_INSPECT_TYPES];
     size_t n_types;
     pl_inspect_part parts[PL_PARTS];

@@ -138,6 +138,29 @@ static void write_memory(pl_json *json, const pl_inspect_facts *f)
     pl_json_end_object(json);
 }
 
+static void write_tower(pl_json *json, const char *name, size_t bytes, int rows)
+{
+    pl_json_key(json, name);
+    if (!bytes) {
+        pl_json_null(json);
+        return;
+    }
+    pl_json_begin_object(json);
+    pl_json_put_size(json, "bytes", bytes);
+    pl_json_put_int(json, "tokens", rows);
+    pl_json_end_object(json);
+}
+
+static void write_towers(pl_json *json, const pl_inspect_facts *f)
+{
+    const pl_vision_config *vision = pl_tower_source_vision(f->towers);
+    const pl_audio_config *audio = pl_tower_source_audio(f->towers);
+    pl_json_key_object(json, "towers");
+    write_tower(json, "vision", pl_tower_source_vision_bytes(f->towers), vision ? vision->grid * vision->grid : 0);
+    write_tower(json, "audio", pl_tower_source_audio_bytes(f->towers), audio ? audio->rows : 0);
+    pl_json_end_object(json);
+}
+
 static void write_tensors(pl_json *json, const pl_inspect_facts *f)
 {
     const pl_tensor *all;
@@ -169,6 +192,7 @@ pl_status pl_inspect_print_json(const pl_inspect_facts *facts, bool tensors, pl_
     write_types(&json, facts);
     write_parts(&json, facts);
     write_paths(&json, facts);
+    write_towers(&json, facts);
     write_memory(&json, facts);
     pl_inspect_write_cards(&json, &facts->cards, &facts->plan);
     if (tensors)

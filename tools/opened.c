@@ -1,11 +1,13 @@
 #include "tools/opened.h"
 
+#include <float.h>
 #include <unistd.h>
 
 #include "host/base/progress.h"
 #include "host/base/timeline.h"
 #include "tools/answer_grammar.h"
 #include "tools/console.h"
+#include "tools/media_shown.h"
 
 /* Sensitivities are measured by exchanging weights of a running engine, which only the CPU's takes. */
 static pl_backend_kind backend_of(const pl_options *options)
@@ -27,6 +29,7 @@ pl_engine_params pl_opened_params(const pl_options *options)
         .threads = options->n_threads,
         .context = options->n_context,
         .batch_rows = options->n_batch,
+        .keep_towers_s = options->keep_towers == 0 ? DBL_MIN : options->keep_towers, /* 0 would be the default */
         .no_pin = options->no_pin,
     };
 }
@@ -116,12 +119,19 @@ static void close_model(pl_opened *opened)
     opened->model = NULL;
 }
 
+pl_status pl_opened_model(const pl_options *options, pl_opened *out, pl_error *err)
+{
+    PL_TRY(pl_model_open(options->model, &out->model, err));
+    return options->mmproj ? pl_model_add_towers(out->model, options->mmproj, err) : PL_OK;
+}
+
 pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err)
 {
     pl_status status;
     double begin = pl_timeline_now(out->timeline);
-    PL_TRY_GOTO(pl_model_open(options->model, &out->model, err));
+    PL_TRY_GOTO(pl_opened_model(options, out, err));
     pl_timeline_end(out->timeline, PL_TIMELINE_MAIN, "open model", begin);
+    PL_TRY_GOTO(pl_showing_check(options, out->model, err));
     PL_TRY_GOTO(pl_answer_grammar(options, out->model, &out->grammar, err));
     PL_TRY_GOTO(pl_opened_engine(options, params, out, err));
     return PL_OK;

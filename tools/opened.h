@@ -24,6 +24,9 @@ pl_status pl_opened_trace(const pl_options *options, pl_opened *out, pl_error *e
 /* Writes what was recorded, once the work is done, also where it was cut short. */
 pl_status pl_opened_write_trace(const pl_options *options, pl_opened *opened, pl_error *err);
 
+/* Opens options->model alone, with the towers of --mmproj. */
+pl_status pl_opened_model(const pl_options *options, pl_opened *out, pl_error *err);
+
 /* Opens options->model and what follows; out is zero on failure. Its timeline is kept, if there is one. */
 pl_status pl_opened_start(const pl_options *options, const pl_engine_params *params, pl_opened *out, pl_error *err);
 void pl_opened_free(pl_opened *opened);

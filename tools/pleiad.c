@@ -12,6 +12,7 @@ static pl_status run(const pl_options *options, pl_error *err)
     switch (options->command) {
     case PL_COMMAND_RUN: return pl_cmd_run(options, err);
     case PL_COMMAND_SERVE: return pl_cmd_serve(options, err);
+    case PL_COMMAND_TRANSCRIBE: return pl_cmd_transcribe(options, err);
     case PL_COMMAND_INSPECT: return pl_cmd_inspect(options, err);
     case PL_COMMAND_BENCH: return pl_cmd_bench(options, err);
     case PL_COMMAND_EVAL: return pl_cmd_eval(options, err);
@@ -21,7 +22,9 @@ static pl_status run(const pl_options *options, pl_error *err)
     case PL_COMMAND_SLICE: return pl_cmd_slice(options, err);
     case PL_COMMAND_DEBUG_TOKENIZE:
     case PL_COMMAND_DEBUG_DETOKENIZE:
-    case PL_COMMAND_DEBUG_LOGITS: return pl_cmd_debug(options, err);
+    case PL_COMMAND_DEBUG_LOGITS:
+    case PL_COMMAND_DEBUG_IMAGE:
+    case PL_COMMAND_DEBUG_AUDIO: return pl_cmd_debug(options, err);
     case PL_COMMAND_VERSION: puts("pleiad " PL_VERSION); return PL_OK;
     case PL_COMMAND_HELP:
     case PL_COMMAND_DEBUG:

@@ -1,6 +1,7 @@
 #include "tools/prompt.h"
 
 #include <poll.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,11 +10,19 @@
 
 #define PATIENCE_MS 2000
 
+static size_t shows_stdin(const pl_options *options)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < options->shown.n; i++)
+        n += strcmp(options->shown.items[i].file, "-") == 0;
+    return n;
+}
+
 /* With a prompt on the command line only what somebody has put there: a pipe or a file. */
 static bool stdin_counts(const pl_options *options)
 {
     struct stat info;
-    if (options->interactive || options->file || isatty(STDIN_FILENO))
+    if (options->interactive || options->file || isatty(STDIN_FILENO) || shows_stdin(options))
         return false;
     if (!options->prompt)
         return true;
@@ -43,6 +52,11 @@ static pl_status add_file(pl_strbuf *out, const char *path, pl_error *err)
 pl_status pl_prompt_read(const pl_options *options, pl_strbuf *out, bool *given, pl_error *err)
 {
     bool piped = stdin_counts(options);
+    if (shows_stdin(options) + (options->file && strcmp(options->file, "-") == 0) > 1)
+        return pl_fail(err, PL_ERR_ARGUMENT, "standard input can be read once: two options name it");
+    if (shows_stdin(options) && (options->interactive || (!options->prompt && !options->file)))
+        return pl_fail(err, PL_ERR_ARGUMENT, "standard input is shown to the model: ask with --prompt or --file%s",
+                       options->interactive ? ", without --interactive" : "");
     *given = options->prompt || options->file || piped;
     if (options->prompt)
         pl_strbuf_add_text(out, options->prompt);

@@ -2,6 +2,7 @@
 # Installs what Pleiad is built with and is missing here. Debian 12 and its relatives; elsewhere it says
 # what to install.
 #   tools/setup.sh          to build and run
+#   tools/setup.sh video    also to read videos
 #   tools/setup.sh tests    also for tools/test.sh
 set -u
 
@@ -26,6 +27,17 @@ need libhwloc-dev pkg-config --exists hwloc
 need libjansson-dev pkg-config --exists jansson
 need libxxhash-dev pkg-config --exists libxxhash
 need libedit-dev pkg-config --exists libedit
+need libjpeg-dev pkg-config --exists libjpeg
+need libspng-dev pkg-config --exists spng
+need libwebp-dev pkg-config --exists libwebp
+need libsndfile1-dev pkg-config --exists sndfile
+need libsoxr-dev pkg-config --exists soxr
+
+if [ "${1:-}" = video ] || [ "${1:-}" = tests ]; then
+    for library in avformat avcodec avutil swscale swresample; do
+        need "lib$library-dev" pkg-config --exists "lib$library"
+    done
+fi
 
 if [ "${1:-}" = tests ]; then
     need g++ command -v g++

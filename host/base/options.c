@@ -6,7 +6,7 @@
 
 #include "host/base/options_table.h"
 
-#define MAX_OPTIONS 128
+#define MAX_OPTIONS 192
 
 typedef struct parser {
     pl_options options;
@@ -59,7 +59,7 @@ static pl_status fail_unknown(pl_command command, const char *dashes, const char
         if (pl_option_belongs(option, command)) {
             pl_nearest_consider(&near, option->name);
             pl_nearest_consider(&near, option->alias);
-        } else if (has_name(option, name, strlen(name))) {
+        } else if (has_name(option, name, strlen(name)) && !find_long(command, name, strlen(name))) {
             for (int other = 0; other < PL_COMMANDS; other++)
                 if (pl_option_belongs(option, (pl_command)other))
                     return pl_fail(err, PL_ERR_ARGUMENT, "--%s is an option of '%s', not of '%s'", name,
@@ -255,27 +255,24 @@ static pl_status set_defaults(parser *p)
     return PL_OK;
 }
 
+static pl_status use_operand(parser *p, const char *name, const char *text)
+{
+    const pl_option *option = find_long(p->options.command, name, strlen(name));
+    const char **field = (const char **)((char *)&p->options + option->offset);
+    if (*field)
+        return pl_fail(p->err, PL_ERR_ARGUMENT, "--%s is given twice: '%.100s' and '%.100s'", name, *field, text);
+    p->seen[option - pl_option_table] = true;
+    *field = text;
+    return PL_OK;
+}
+
 static pl_status use_operands(parser *p)
 {
     pl_options *o = &p->options;
     if (o->command == PL_COMMAND_HELP)
         return choose_topic(p);
-    if (p->n_operands) {
-        const pl_option *model = find_long(o->command, "model", 5);
-        if (o->model)
-            return pl_fail(p->err, PL_ERR_ARGUMENT, "two models given: '%.100s' and '%.100s'", o->model,
-                           p->operands[0]);
-        p->seen[model - pl_option_table] = true;
-        o->model = p->operands[0];
-    }
-    if (p->n_operands > 1) {
-        const pl_option *out = find_long(o->command, "out", 3);
-        if (o->out_file)
-            return pl_fail(p->err, PL_ERR_ARGUMENT, "two outputs given: '%.100s' and '%.100s'", o->out_file,
-                           p->operands[1]);
-        p->seen[out - pl_option_table] = true;
-        o->out_file = p->operands[1];
-    }
+    for (int i = 0; i < p->n_operands; i++)
+        PL_TRY(use_operand(p, pl_command_table[o->command].takes[i], p->operands[i]));
     return PL_OK;
 }
 
@@ -348,6 +345,7 @@ void pl_options_free(pl_options *options)
     free(options->in_files.items);
     free(options->switches.items);
     free(options->cors.items);
+    free(options->shown.items);
     *options = (pl_options){.command = options->command};
 }
 

@@ -12,6 +12,7 @@
 typedef enum pl_command {
     PL_COMMAND_RUN,
     PL_COMMAND_SERVE,
+    PL_COMMAND_TRANSCRIBE,
     PL_COMMAND_INSPECT,
     PL_COMMAND_BENCH,
     PL_COMMAND_EVAL,
@@ -23,6 +24,8 @@ typedef enum pl_command {
     PL_COMMAND_DEBUG_TOKENIZE,
     PL_COMMAND_DEBUG_DETOKENIZE,
     PL_COMMAND_DEBUG_LOGITS,
+    PL_COMMAND_DEBUG_IMAGE,
+    PL_COMMAND_DEBUG_AUDIO,
     PL_COMMAND_HELP,
     PL_COMMAND_VERSION,
     PL_COMMANDS, /* how many; as a topic of help: the overview */
@@ -30,6 +33,7 @@ typedef enum pl_command {
 
 typedef enum pl_color { PL_COLOR_AUTO, PL_COLOR_ALWAYS, PL_COLOR_NEVER } pl_color;
 typedef enum pl_bench_output { PL_BENCH_TABLE, PL_BENCH_JSON, PL_BENCH_CSV, PL_BENCH_MD } pl_bench_output;
+typedef enum pl_text_format { PL_TEXT_TXT, PL_TEXT_SRT, PL_TEXT_VTT, PL_TEXT_JSON } pl_text_format;
 typedef enum pl_imatrix_format { PL_IMATRIX_GGUF, PL_IMATRIX_DAT } pl_imatrix_format;
 typedef enum pl_shell { PL_SHELL_NONE = -1, PL_SHELL_BASH, PL_SHELL_ZSH, PL_SHELL_FISH } pl_shell;
 
@@ -47,6 +51,16 @@ typedef struct pl_bias_list {
     pl_logit_bias *items;
     size_t n;
 } pl_bias_list;
+
+typedef struct pl_shown {
+    const char *kind; /* the option's name: "image", "audio" or "video" */
+    const char *file; /* "-": standard input */
+} pl_shown;
+
+typedef struct pl_shown_list {
+    pl_shown *items;
+    size_t n;
+} pl_shown_list;
 
 typedef struct pl_switch_point {
     int64_t at;       /* the first position on the new path */
@@ -67,7 +81,9 @@ typedef struct pl_options {
     int32_t completion; /* help: pl_shell */
     bool man;           /* help */
 
-    const char *model; /* set for all commands that need one */
+    const char *model;  /* set for all commands that need one */
+    const char *mmproj; /* file with the model's towers; NULL: in the model's own */
+    const char *in_file;
     const char *out_file;
 
     const char *prompt; /* NULL: not given, as with all texts below */
@@ -75,6 +91,17 @@ typedef struct pl_options {
     const char *system;
     bool interactive;
     bool no_chat; /* the prompt is continued as it is, without the chat template */
+
+    pl_shown_list shown; /* what stands before the first question, in this order */
+    float fps;           /* frames a second of a video */
+    int32_t max_frames;
+    int32_t image_size; /* 0: the model's; 1, 2, 3: 256, 512, 768 pixels */
+    float keep_towers;  /* seconds; below 0: for ever */
+
+    int32_t text_format;              /* transcribe: pl_text_format */
+    const char *language, *translate; /* transcribe: as pl_speech_language() takes them */
+    float clip;                       /* seconds; 0: by the format */
+    bool live;
 
     int32_t n_predict; /* -1: until the answer or the context ends */
     int32_t n_context; /* 0: the model's */
@@ -154,6 +181,7 @@ typedef struct pl_options {
     int32_t max_tokens; /* of one answer; -1: the context */
     pl_text_list cors;  /* origins */
     bool no_web;
+    bool allow_media_urls; /* fetch what requests name by URL */
     const char *prefix_cache;
     float timeout, drain; /* seconds */
     int64_t max_body;     /* bytes */

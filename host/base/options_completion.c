@@ -93,12 +93,13 @@ static void put_bash(FILE *out)
           "    'help '[!-]*|'help ') words=\"$words ",
           out);
     put_names(out, true);
-    fputs("\" ;;\n"
-          "    'inspect '[!-]*) compopt -o filenames; COMPREPLY=($(compgen -f -- \"$current\")); return ;;\n"
-          "    esac\n"
-          "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
-          "}\ncomplete -F _pleiad pleiad\n",
-          out);
+    fputs(
+        "\" ;;\n"
+        "    'inspect '[!-]*|'transcribe '[!-]*) compopt -o filenames; COMPREPLY=($(compgen -f -- \"$current\")); return ;;\n"
+        "    esac\n"
+        "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+        "}\ncomplete -F _pleiad pleiad\n",
+        out);
 }
 
 /* ---- zsh ---------------------------------------------------------------------------------------- */
@@ -119,7 +120,7 @@ static void put_zsh_text(FILE *out, const char *text)
 static bool repeats(const pl_option *option)
 {
     return option->kind == PL_OPTION_TEXTS || option->kind == PL_OPTION_INTS || option->kind == PL_OPTION_BIASES ||
-           option->kind == PL_OPTION_SWITCHES;
+           option->kind == PL_OPTION_SHOWN || option->kind == PL_OPTION_SWITCHES;
 }
 
 static void put_zsh_option(FILE *out, const pl_option *option, const char *dashes, const char *name)
@@ -154,8 +155,8 @@ static void put_zsh_command(FILE *out, pl_command command)
         if (option->letter)
             put_zsh_option(out, option, "-", letter);
     }
-    if (command == PL_COMMAND_INSPECT)
-        fputs(" \\\n            '1:model:_files'", out);
+    for (int i = 0; i < 2 && pl_command_table[command].takes[i]; i++)
+        fprintf(out, " \\\n            '%d:%s:_files'", i + 1, pl_command_table[command].takes[i]);
     if (command == PL_COMMAND_HELP) {
         fputs(" \\\n            '1:command:(", out);
         put_names(out, true);
@@ -243,7 +244,7 @@ static void put_fish(FILE *out)
         put_fish_text(out, pl_command_table[i].summary);
         fputc('\n', out);
     }
-    fputs("complete -c pleiad -n '__fish_seen_subcommand_from inspect' -F\n", out);
+    fputs("complete -c pleiad -n '__fish_seen_subcommand_from inspect transcribe' -F\n", out);
     fputs("complete -c pleiad -n '__fish_seen_subcommand_from help' -a '", out);
     put_names(out, true);
     fputs("'\n", out);

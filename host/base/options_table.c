@@ -15,12 +15,17 @@
 #define TOKENIZE (1u << PL_COMMAND_DEBUG_TOKENIZE)
 #define DETOKENIZE (1u << PL_COMMAND_DEBUG_DETOKENIZE)
 #define LOGITS (1u << PL_COMMAND_DEBUG_LOGITS)
+#define IMAGE (1u << PL_COMMAND_DEBUG_IMAGE)
+#define AUDIO (1u << PL_COMMAND_DEBUG_AUDIO)
+#define TRANSCRIBE (1u << PL_COMMAND_TRANSCRIBE)
 #define HELP (1u << PL_COMMAND_HELP)
 #define READ_TEXT (EVAL | IMATRIX | SENSITIVITY)
 #define ANSWER (RUN | SERVE)
-#define COMPUTE (RUN | SERVE | BENCH | EVAL | IMATRIX | LOGITS)
+#define TOWERS (IMAGE | AUDIO)
+#define COMPUTE (RUN | SERVE | TRANSCRIBE | BENCH | EVAL | IMATRIX | LOGITS)
 #define WRITE_FILE (QUANTIZE | IMATRIX | SENSITIVITY | SLICE)
-#define NEED_MODEL (RUN | SERVE | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS)
+#define NEED_MODEL                                                                                                     \
+    (RUN | SERVE | TRANSCRIBE | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS | TOWERS)
 #define EVERY ((1u << PL_COMMANDS) - 1)
 
 #define FIELD(name) offsetof(pl_options, name)
@@ -41,12 +46,17 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .summary = "Answer a prompt, or chat",
             .text = "Answers the prompt given by --prompt, --file or standard input and ends. Without a prompt, "
                     "and with a terminal on standard input, or with --interactive, it chats: each line is a turn; "
-                    "/path, /clear, /save and /help are commands; Ctrl-C stops an answer and keeps the chat.",
+                    "/path, /image, /audio, /clear, /save and /help are commands; Ctrl-C stops an answer and keeps the "
+                    "chat. What --image, --audio and --video name stands before the first question; of a video the "
+                    "model sees frames with their times and hears the sound.",
             .examples = {"Ask once", "pleiad run -m model.gguf -p \"What is the capital of France?\"",
                          "Chat, with a system prompt", "pleiad run -m model.gguf --sys \"Answer in one line.\"",
                          "Summarise a file on the faster path", "pleiad run -m model.gguf --path e2b -f notes.txt",
                          "Continue plain text, always the same way",
-                         "pleiad run -m model.gguf --no-chat --temp 0 -n 64 -p \"Once upon a time\""},
+                         "pleiad run -m model.gguf --no-chat --temp 0 -n 64 -p \"Once upon a time\"",
+                         "Ask about a picture", "pleiad run -m model-folder --image cat.jpg -p \"What is this?\"",
+                         "With towers in a file of their own",
+                         "pleiad run -m m.gguf --mmproj mmproj.gguf --video a.mp4 -p \"What happens?\""},
         },
     [PL_COMMAND_SERVE] =
         {
@@ -60,11 +70,28 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
                          "pleiad serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt",
                          "Behind a proxy, through a Unix socket", "pleiad serve -m model.gguf --host /run/pleiad.sock"},
         },
+    [PL_COMMAND_TRANSCRIBE] =
+        {
+            .name = "transcribe",
+            .operands = "FILE|-",
+            .max_operands = 1,
+            .takes = {"in"},
+            .summary = "Write down what is said in a recording, or as it is being said",
+            .text = "Reads wav, mp3, flac, ogg and others, and cuts long recordings at silences into clips of at most "
+                    "30 seconds; each is a segment with its times. With --live standard input is sound as it comes, "
+                    "16-bit samples of one channel at 16 kHz without a header, and what is said is printed while it "
+                    "is being said, a line after each pause.",
+            .examples = {"A recording, as text", "pleiad transcribe -m model-folder talk.mp3", "Subtitles",
+                         "pleiad transcribe -m model-folder -l de talk.mp3 --format srt -o talk.srt",
+                         "In English, whatever is spoken", "pleiad transcribe -m model-folder --translate en talk.ogg",
+                         "From the microphone", "arecord -f S16_LE -r 16000 -t raw | pleiad transcribe -m M --live -"},
+        },
     [PL_COMMAND_INSPECT] =
         {
             .name = "inspect",
             .operands = "[MODEL]",
             .max_operands = 1,
+            .takes = {"model"},
             .summary = "Show what a model file holds and what it needs",
             .text = "Prints the configuration, the paths, the tensors by type, and the memory that each part takes "
                     "in each placement: on the CPU, and on each card with the per-layer table on it, in pinned or "
@@ -110,6 +137,7 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .name = "quantize",
             .operands = "IN OUT",
             .max_operands = 2,
+            .takes = {"model", "out"},
             .summary = "Make a smaller GGUF file from a model",
             .text = "IN is a Hugging Face folder or a GGUF file; OUT is a GGUF file that llama.cpp reads as well. "
                     "--type takes a size of ours (q3, q4, q5, q6: as large as llama.cpp's q3_k_m, q4_k_m, q5_k_m and "
@@ -146,6 +174,7 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .name = "slice",
             .operands = "IN OUT",
             .max_operands = 2,
+            .takes = {"model", "out"},
             .summary = "Cut a smaller model out of a MatFormer",
             .text = "Writes the model that a path computes as a model of its own: E2B or any mix out of E4B. OUT is a "
                     "GGUF file when its name ends in .gguf, else a Hugging Face folder (IN must be one, too). "
@@ -185,6 +214,25 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
                          "From position 20 on, on e2b over the same K/V",
                          "pleiad debug logits -m M --ids ids.json --switch 20:e2b --out out.safetensors"},
         },
+    [PL_COMMAND_DEBUG_IMAGE] =
+        {
+            .name = "debug image",
+            .summary = "What the vision tower makes of an image",
+            .text = "Writes a safetensors file, all f32: \"input\" [3][side][side], the resized image from 0 to 1; "
+                    "\"tower\" [rows][hidden of the tower], its output; \"soft\" [rows][hidden of the text model], "
+                    "the rows that stand in a prompt.",
+            .examples = {"At the model's own size", "pleiad debug image -m M --in cat.jpg --out cat.safetensors"},
+        },
+    [PL_COMMAND_DEBUG_AUDIO] =
+        {
+            .name = "debug audio",
+            .summary = "What the audio tower makes of a clip",
+            .text = "Writes a safetensors file, all f32: \"input\" [frames][128], log-mel features; \"tower\" "
+                    "[rows][hidden of the tower], its output; \"soft\" [rows][hidden of the text model], the rows that "
+                    "stand in a prompt, without padding.",
+            .examples = {"A clip of at most 30 seconds",
+                         "pleiad debug audio -m M --in talk.wav --out talk.safetensors"},
+        },
     [PL_COMMAND_HELP] =
         {
             .name = "help",
@@ -202,6 +250,9 @@ const pl_option pl_option_table[] = {
     {.name = "model", .letter = 'm', .group = PL_GROUP_MODEL, .kind = PL_OPTION_TEXT, .offset = FIELD(model),
      .commands = NEED_MODEL, .required = NEED_MODEL & ~IMATRIX, .arg = "PATH", .env = "PLEIAD_MODEL", .files = true,
      .help = "GGUF file, or folder with config.json, *.safetensors and tokenizer.json"},
+    {.name = "mmproj", .word = "mm", .group = PL_GROUP_MODEL, .kind = PL_OPTION_TEXT, .offset = FIELD(mmproj),
+     .commands = ANSWER | TRANSCRIBE | INSPECT | TOWERS, .arg = "FILE", .files = true,
+     .help = "GGUF file with what the model sees and hears with, where its own files have it not"},
 
     {.name = "prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(prompt),
      .commands = RUN, .arg = "TEXT", .help = "the prompt"},
@@ -209,6 +260,34 @@ const pl_option pl_option_table[] = {
      .commands = RUN, .arg = "FILE", .files = true, .help = "read the prompt from FILE; - is standard input"},
     {.name = "sys", .alias = "system-prompt", .word = "sys", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT,
      .offset = FIELD(system), .commands = RUN, .arg = "TEXT", .help = "what the model is told before the chat"},
+    {.name = "image", .group = PL_GROUP_INPUT, .kind = PL_OPTION_SHOWN, .offset = FIELD(shown), .commands = RUN,
+     .arg = "FILE", .files = true,
+     .help = "show an image, JPEG, PNG or WebP, before the first question; - is standard input; repeatable"},
+    {.name = "audio", .group = PL_GROUP_INPUT, .kind = PL_OPTION_SHOWN, .offset = FIELD(shown), .commands = RUN,
+     .arg = "FILE", .files = true,
+     .help = "let it hear a recording, wav, mp3, flac or ogg, in clips of 30 seconds; repeatable"},
+    {.name = "video", .group = PL_GROUP_INPUT, .kind = PL_OPTION_SHOWN, .offset = FIELD(shown), .commands = RUN,
+     .arg = "FILE", .files = true, .help = "show frames of a video with its sound; repeatable"},
+    {.name = "fps", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLOAT, .offset = FIELD(fps), .commands = RUN,
+     .arg = "X", .preset = "1", .min = 0.001, .max = 60, .help = "frames of a video to show, a second"},
+    {.name = "max-frames", .group = PL_GROUP_INPUT, .kind = PL_OPTION_INT, .offset = FIELD(max_frames),
+     .commands = RUN, .arg = "N", .preset = "0", .max = 65536,
+     .help = "the first N of them only; 0: all that the context has room for"},
+    {.name = "image-size", .group = PL_GROUP_INPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(image_size),
+     .commands = RUN | IMAGE, .preset = "auto", .words = {"auto", "256", "512", "768"},
+     .help = "pixels of a side that images are brought to; fewer are faster; auto: as the model was made for"},
+    {.name = "in", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(in_file),
+     .commands = TRANSCRIBE | TOWERS, .required = TRANSCRIBE | TOWERS, .arg = "FILE", .files = true,
+     .help = "what to read; - is standard input"},
+    {.name = "language", .letter = 'l', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(language),
+     .commands = TRANSCRIBE, .arg = "NAME", .help = "what is spoken: en, de-AT, German ...; default: it is not told"},
+    {.name = "prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(prompt),
+     .commands = TRANSCRIBE, .arg = "TEXT", .help = "names that occur, or text of the same style"},
+    {.name = "clip", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLOAT, .offset = FIELD(clip), .commands = TRANSCRIBE,
+     .arg = "SECONDS", .preset = "0", .max = 30,
+     .help = "longest segment; 0: 30, the most that the model hears at once, and of subtitles 10"},
+    {.name = "live", .group = PL_GROUP_INPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(live), .commands = TRANSCRIBE,
+     .help = "standard input is a microphone: 16-bit samples, little endian, one channel, 16 kHz, no header"},
     {.name = "file", .letter = 'f', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(file),
      .commands = READ_TEXT, .required = EVAL | SENSITIVITY, .arg = "FILE", .files = true,
      .help = "the text; - is standard input"},
@@ -255,6 +334,8 @@ const pl_option pl_option_table[] = {
     {.name = "ids", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(ids_file), .commands = LOGITS,
      .required = LOGITS, .arg = "FILE", .files = true, .help = "JSON array of token ids"},
 
+    {.name = "translate", .group = PL_GROUP_ANSWER, .kind = PL_OPTION_TEXT, .offset = FIELD(translate),
+     .commands = TRANSCRIBE, .arg = "NAME", .help = "translate into this language"},
     {.name = "predict", .alias = "n-predict", .letter = 'n', .group = PL_GROUP_ANSWER, .kind = PL_OPTION_INT,
      .offset = FIELD(n_predict), .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
      .help = "tokens to generate at most; -1: until the answer or the context ends"},
@@ -285,10 +366,13 @@ const pl_option pl_option_table[] = {
      .help = "path of the model that proposes them where prompt and answer so far do not"},
 
     {.name = "seed", .letter = 's', .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT64, .offset = FIELD(seed),
-     .commands = RUN, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
+     .commands = RUN | TRANSCRIBE, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
      .help = "start of the random numbers; -1: another one each time"},
     {.name = "temp", .alias = "temperature", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
      .offset = FIELD(sampling.temperature), .commands = ANSWER, .arg = "X", .preset = "1.0", .max = 100,
+     .help = "temperature; 0: always the most likely token"},
+    {.name = "temp", .alias = "temperature", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_FLOAT,
+     .offset = FIELD(sampling.temperature), .commands = TRANSCRIBE, .arg = "X", .preset = "0", .max = 100,
      .help = "temperature; 0: always the most likely token"},
     {.name = "top-k", .group = PL_GROUP_SAMPLING, .kind = PL_OPTION_INT, .offset = FIELD(sampling.top_k),
      .commands = ANSWER, .arg = "N", .preset = "64", .max = INT32_MAX, .help = "keep the N most likely; 0: off"},
@@ -336,7 +420,8 @@ const pl_option pl_option_table[] = {
      .words = {"penalties", "dry", "top_k", "typ_p", "top_p", "min_p", "temperature"},
      .help = "the steps of sampling, in order, joined by ';'"},
 
-    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path), .commands = RUN | LOGITS,
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path),
+     .commands = RUN | TRANSCRIBE | LOGITS,
      .arg = "SPEC", .words = {"e4b", "e2b"},
      .help = "part of the model to use: e4b, e2b, or mix:widths=W[,W...][;skip=A-B,C]; default: all of it"},
     {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXTS, .offset = FIELD(paths),
@@ -388,6 +473,8 @@ const pl_option pl_option_table[] = {
      .arg = "ORIGIN", .help = "let pages of ORIGIN, such as https://example.org, ask this server; *: any; repeatable"},
     {.name = "no-web", .alias = "no-webui", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLAG, .offset = FIELD(no_web),
      .commands = SERVE, .help = "leave out the chat page"},
+    {.name = "allow-media-urls", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLAG, .offset = FIELD(allow_media_urls),
+     .commands = SERVE, .help = "fetch images and sound that requests name by URL; without: only what they hold"},
     {.name = "timeout", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLOAT, .offset = FIELD(timeout),
      .commands = SERVE, .arg = "SECONDS", .preset = "30", .min = 0.1, .max = 86400,
      .help = "drop clients that take longer to send a request, or take nothing of an answer for so long"},
@@ -430,7 +517,8 @@ const pl_option pl_option_table[] = {
      .commands = INSPECT, .arg = "SIZE", .min = 1, .max = 1e15,
      .help = "also say how the model fits a card of SIZE"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(n_threads),
-     .commands = ANSWER | LOGITS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0", .max = MAX_THREADS,
+     .commands = ANSWER | TRANSCRIBE | LOGITS | TOWERS | READ_TEXT | QUANTIZE, .arg = "N", .preset = "0",
+     .max = MAX_THREADS,
      .help = "threads; 0: one per physical core"},
     {.name = "threads", .letter = 't', .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INTS,
      .offset = FIELD(bench_threads), .commands = BENCH, .arg = "N[,N...]", .preset = "0", .max = MAX_THREADS,
@@ -463,13 +551,21 @@ const pl_option pl_option_table[] = {
     {.name = "n-gpu-layers", .alias = "gpu-layers", .word = "ngl", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
      .offset = FIELD(n_gpu_layers), .commands = COMPUTE, .arg = "N", .preset = "-1", .min = -1, .max = INT32_MAX,
      .help = "for llama.cpp's command lines: 0 stands for --backend cpu; a model is on the card as a whole or not at all"},
+    {.name = "keep-towers", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLOAT, .offset = FIELD(keep_towers),
+     .commands = ANSWER | TRANSCRIBE, .arg = "SECONDS", .preset = "300", .min = -1, .max = 1e9,
+     .help = "keep in memory what it sees and hears with for so long after its last use; -1: for ever"},
     {.name = "no-pin", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_FLAG, .offset = FIELD(no_pin),
-     .commands = ANSWER | BENCH | LOGITS | READ_TEXT, .help = "leave threads to the operating system"},
+     .commands = ANSWER | TRANSCRIBE | BENCH | LOGITS | TOWERS | READ_TEXT, .help = "leave threads to the operating system"},
 
-    {.name = "out", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file), .commands = LOGITS,
-     .required = LOGITS, .arg = "FILE", .files = true, .help = "safetensors file to write"},
+    {.name = "out", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
+     .commands = LOGITS | TOWERS, .required = LOGITS | TOWERS, .arg = "FILE", .files = true, .help = "safetensors file to write"},
     {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
      .commands = WRITE_FILE, .required = WRITE_FILE, .arg = "FILE", .files = true, .help = "what to write"},
+    {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
+     .commands = TRANSCRIBE, .arg = "FILE", .files = true, .help = "write to FILE instead of standard output"},
+    {.name = "format", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(text_format),
+     .commands = TRANSCRIBE, .preset = "txt", .words = {"txt", "srt", "vtt", "json"},
+     .help = "a segment a line, subtitles, or JSON with all of it"},
     {.name = "dry-run", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(dry_run),
      .commands = QUANTIZE, .help = "only say which tensor would get which type"},
     {.name = "save-logits", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(save_logits),
@@ -482,7 +578,7 @@ const pl_option pl_option_table[] = {
     {.name = "output-format", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(imatrix_format),
      .commands = IMATRIX, .preset = "gguf", .words = {"gguf", "dat"}, .help = "dat: llama.cpp's older format"},
     {.name = "all-tensors", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(all_tensors),
-     .commands = LOGITS, .help = "write the values inside the model too"},
+     .commands = LOGITS | TOWERS, .help = "write the values inside the model too"},
     {.name = "output", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE,
      .offset = FIELD(bench_output), .commands = BENCH, .preset = "table", .words = {"table", "json", "csv", "md"},
      .help = "format of the results"},
@@ -491,6 +587,8 @@ const pl_option pl_option_table[] = {
              "share of the machine's bandwidth and peak that is"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
      .commands = RUN | INSPECT | EVAL | QUANTIZE | SLICE, .help = "print JSON"},
+    {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json), .commands = TRANSCRIBE,
+     .help = "the same as --format json; with --live a line for each segment, with its delay"},
     {.name = "trace", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(trace),
      .commands = RUN | BENCH, .arg = "FILE", .files = true,
      .help = "write what ran when as a Chrome trace, for ui.perfetto.dev"},

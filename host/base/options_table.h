@@ -15,6 +15,7 @@ typedef enum pl_option_kind {
     PL_OPTION_TEXTS,    /* pl_text_list, repeatable */
     PL_OPTION_INTS,     /* pl_int_list: "1,2,3", repeatable */
     PL_OPTION_BIASES,   /* pl_bias_list: "ID+BIAS" or "ID-BIAS", repeatable */
+    PL_OPTION_SHOWN,    /* pl_shown_list, repeatable; several options may share one, which keeps their order */
     PL_OPTION_SWITCHES, /* pl_switch_list: "AT:PATH", repeatable */
     PL_OPTION_SAMPLERS, /* pl_sampler_step[]: names joined by ';', each once; words[i] is step i + 1 */
 } pl_option_kind;
@@ -58,9 +59,10 @@ typedef struct pl_command_info {
     const char *name;
     const char *operands; /* how help shows them, or NULL for none */
     int max_operands;
+    const char *takes[2];     /* the options that the operands stand for */
     const char *summary;      /* one line, without full stop */
     const char *text;         /* paragraphs for the command's own help; may be NULL */
-    const char *examples[12]; /* a comment and a command line in turn, NULL-terminated */
+    const char *examples[16]; /* a comment and a command line in turn, NULL-terminated */
 } pl_command_info;
 
 extern const pl_command_info pl_command_table[PL_COMMANDS];

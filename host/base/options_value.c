@@ -119,7 +119,8 @@ static void put_allowed(text_buffer *b, const pl_option *option)
     case PL_OPTION_BIASES: put(b, "a token id and what to add to its logit, as in 108-1.5, 108+2 or 108-inf"); break;
     case PL_OPTION_SWITCHES: put(b, "a position and a path, as in 20:e2b, in rising order"); break;
     case PL_OPTION_TEXT:
-    case PL_OPTION_TEXTS: put(b, "a value (%s)", option->arg); break;
+    case PL_OPTION_TEXTS:
+    case PL_OPTION_SHOWN: put(b, "a value (%s)", option->arg); break;
     }
 }
 
@@ -249,6 +250,16 @@ static pl_status add_switch(pl_switch_list *list, const pl_option *option, const
     return PL_OK;
 }
 
+static pl_status add_shown(pl_shown_list *list, const pl_option *option, const char *text, pl_error *err)
+{
+    pl_shown *items = grow(list->items, list->n, sizeof *items);
+    if (!items)
+        return pl_fail_memory(err, sizeof *items, "command line");
+    list->items = items;
+    items[list->n++] = (pl_shown){.kind = option->name, .file = text};
+    return PL_OK;
+}
+
 static int find_word(const pl_option *option, const char *text, size_t n)
 {
     for (int i = 0; i < PL_OPTION_WORDS && option->words[i]; i++)
@@ -348,6 +359,7 @@ pl_status pl_option_set(pl_options *options, const pl_option *option, const char
     case PL_OPTION_TEXTS: return add_text(field, text, err);
     case PL_OPTION_INTS: return add_ints(field, option, text, err);
     case PL_OPTION_BIASES: return add_bias(field, option, text, err);
+    case PL_OPTION_SHOWN: return add_shown(field, option, text, err);
     case PL_OPTION_SWITCHES: return add_switch(field, option, text, err);
     case PL_OPTION_SAMPLERS: return set_samplers(field, option, text, err);
     }

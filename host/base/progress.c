@@ -94,9 +94,15 @@ void pl_progress_show(void *progress, const char *what, double fraction)
     pl_progress_update(line, fraction * line->total);
 }
 
-void pl_progress_finish(pl_progress *progress)
+void pl_progress_hide(pl_progress *progress)
 {
     if (progress->on && progress->drawn > 0)
         fputs(ERASE_LINE, stderr);
+    progress->drawn = 0;
+}
+
+void pl_progress_finish(pl_progress *progress)
+{
+    pl_progress_hide(progress);
     progress->on = false;
 }

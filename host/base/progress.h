@@ -20,6 +20,9 @@ void pl_progress_update(pl_progress *progress, double done);
 /* The same as a pl_progress_fn, whose user is the pl_progress. */
 void pl_progress_show(void *progress, const char *what, double fraction);
 
+/* Removes the line until the next update: for those who print something else. */
+void pl_progress_hide(pl_progress *progress);
+
 /* Removes the line. */
 void pl_progress_finish(pl_progress *progress);
 

@@ -6,6 +6,7 @@
 #include "host/cpu/pack.h"
 #include "host/cpu/ple_look.h"
 #include "host/cpu/stream.h"
+#include "host/cpu/tower.h"
 #include "host/ops/backend.h"
 
 #include <stdlib.h>
@@ -17,6 +18,7 @@ typedef struct cpu_backend {
     pl_stream stream;
     pl_ops ops;
     pl_fused fused;
+    pl_tower_ops tower;
 } cpu_backend;
 
 static size_t cpu_weight_bytes(const pl_backend *b, const pl_tensor *t)
@@ -129,6 +131,7 @@ static void cpu_destroy(pl_backend *b)
     free(cpu->stream.partial);
     free(cpu->stream.routed);
     free(cpu->stream.thread_scratch);
+    free(cpu->stream.gemm_scratch);
     pl_pool_free(cpu->stream.pool);
     free(cpu);
 }
@@ -152,6 +155,13 @@ static void cpu_destroy(pl_backend *b)
         pl_ffn_fused_##isa(fused);                                                                                     \
         pl_ple_fused_##isa(fused);                                                                                     \
         pl_residual_fused_##isa(fused);                                                                                \
+    }                                                                                                                  \
+    static void fill_tower_##isa(pl_tower_ops *ops, pl_stream *s)                                                      \
+    {                                                                                                                  \
+        pl_tower_audio_ops_##isa(ops);                                                                                 \
+        pl_tower_depthwise_ops_##isa(ops);                                                                             \
+        pl_tower_norm_ops_##isa(ops);                                                                                  \
+        s->softmax = pl_tower_softmax_##isa;                                                                           \
     }
 
 FILL_OPS(base)
@@ -174,19 +184,29 @@ typedef struct isa_level {
     const char *name;
     void (*fill)(pl_ops *ops);
     void (*fill_fused)(pl_fused *fused);
+    void (*fill_tower)(pl_tower_ops *ops, pl_stream *s);
 } isa_level;
 
 static isa_level choose_isa(unsigned features)
 {
-    isa_level chosen = {"cpu", fill_ops_base, fill_fused_base};
+    isa_level chosen = {"cpu", fill_ops_base, fill_fused_base, fill_tower_base};
     (void)features;
 #if defined(__x86_64__)
     if (features & PL_CPU_AVX2)
-        chosen = (isa_level){"cpu avx2", fill_ops_avx2, fill_fused_avx2};
+        chosen = (isa_level){"cpu avx2", fill_ops_avx2, fill_fused_avx2, fill_tower_avx2};
     if (features & PL_CPU_AVX512_VNNI)
-        chosen = (isa_level){"cpu avx512", fill_ops_avx512, fill_fused_avx512};
+        chosen = (isa_level){"cpu avx512", fill_ops_avx512, fill_fused_avx512, fill_tower_avx512};
 #endif
     return chosen;
+}
+
+static void fill_tower(cpu_backend *cpu, const isa_level *isa, unsigned features)
+{
+    cpu->stream.gemm = pl_gemm_select(features);
+    cpu->tower.ready_bytes = cpu->stream.gemm->bytes;
+    pl_tower_gemm_ops(&cpu->tower);
+    pl_tower_map_ops(&cpu->tower);
+    isa->fill_tower(&cpu->tower, &cpu->stream);
 }
 
 static pl_status take_scratch(pl_stream *s, const pl_backend_shape *shape, int threads, pl_error *err)
@@ -195,6 +215,9 @@ static pl_status take_scratch(pl_stream *s, const pl_backend_shape *shape, int t
     s->partial_floats = pl_attention_partial_floats(shape->heads, shape->max_context);
     s->thread_scratch = aligned_alloc(64, (size_t)threads * (size_t)s->scratch_floats * sizeof(float));
     s->partial = aligned_alloc(64, (size_t)s->partial_floats * sizeof(float));
+    s->gemm_scratch = aligned_alloc(64, (size_t)threads * PL_GEMM_SCRATCH_FLOATS * sizeof(float));
+    if (!s->gemm_scratch)
+        return pl_fail_memory(err, (size_t)threads * PL_GEMM_SCRATCH_FLOATS * sizeof(float), "products");
     if (!s->thread_scratch || !s->partial)
         return pl_fail_memory(err, (size_t)s->partial_floats * sizeof(float), "attention");
     s->routed = calloc((size_t)shape->max_rows * PL_STREAMS, sizeof(float));
@@ -222,10 +245,12 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
     cpu->ops.ple_look = pl_cpu_ple_look;
     cpu->stream.kernels = pl_matmul_select(features);
     cpu->stream.ops = &cpu->ops;
+    fill_tower(cpu, &isa, features);
     cpu->base = (pl_backend){
         .name = isa.name,
         .ops = &cpu->ops,
         .fused = &cpu->fused,
+        .tower = &cpu->tower,
         .stream = &cpu->stream,
         .side = &cpu->stream,
         .weight_bytes = cpu_weight_bytes,

@@ -8,6 +8,7 @@
 #include "host/ops/ops.h"
 
 struct pl_head_screen;
+struct pl_gemm_kernels;
 
 struct pl_stream {
     const pl_ops *ops;
@@ -20,6 +21,10 @@ struct pl_stream {
     int64_t scratch_floats;
     float *routed;         /* altup: what predict leaves for correct, [max_rows][PL_STREAMS] */
     int64_t skipped_bytes; /* of weights, by ffn_sparse and head_top */
+
+    const struct pl_gemm_kernels *gemm; /* of the towers */
+    float *gemm_scratch;                /* threads x PL_GEMM_SCRATCH_FLOATS */
+    void (*softmax)(pl_pool *pool, float *x, int64_t n, int64_t cols, float scale); /* x[i] = softmax(x[i] * scale) */
 };
 
 /* Each compiled for every instruction set; fills its part of the table. */

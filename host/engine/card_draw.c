@@ -59,6 +59,17 @@ static void copy_bias(const pl_sampling *p, pl_draw *out)
     out->n_bias = (int32_t)p->n_bias;
 }
 
+/* The last tokens of the vocabulary among them: what images and sound have is passed over. */
+static void copy_history(const int32_t *tokens, size_t n, int32_t vocab, pl_draw *out)
+{
+    size_t from = n;
+    for (int32_t kept = 0; from > 0 && kept < out->window; from--)
+        kept += tokens[from - 1] < vocab;
+    for (size_t i = from; i < n; i++)
+        if (tokens[i] < vocab)
+            out->history[out->n_history++] = tokens[i];
+}
+
 pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t capacity, const int32_t *tokens,
                              size_t n, pl_draw *out, pl_error *err)
 {
@@ -79,9 +90,7 @@ pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t c
     copy_order(params, out);
     copy_bias(params, out);
     out->token = -1;
-    out->n_history = n < (size_t)out->window ? (int32_t)n : out->window;
-    for (int32_t i = 0; i < out->n_history; i++)
-        out->history[i] = tokens[n - (size_t)(out->n_history - i)];
+    copy_history(tokens, n, vocab, out);
     return PL_OK;
 }
 

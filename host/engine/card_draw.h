@@ -11,7 +11,7 @@ bool pl_card_draw_fits(const pl_sampling *params, int32_t capacity);
 
 /* Writes *out (in the host's memory; the caller uploads it) as pl_sampler_create() and pl_sampler_accept() of
  * tokens[0..n) would leave a sampler; no mask. Checks params as that does; PL_ERR_UNSUPPORTED where they do not fit.
- * tokens: 0 to vocab - 1; those beyond the window are not read. */
+ * tokens: those of vocab and more are passed over; those beyond the window are not read. */
 pl_status pl_card_draw_start(const pl_sampling *params, int32_t vocab, int32_t capacity, const int32_t *tokens,
                              size_t n, pl_draw *out, pl_error *err);
 

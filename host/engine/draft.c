@@ -15,7 +15,7 @@ pl_status pl_drafting_check(const pl_drafting *asked, pl_error *err)
     return PL_OK;
 }
 
-pl_status pl_draft_create(const pl_drafting *asked, int32_t room, pl_draft **out, pl_error *err)
+pl_status pl_draft_create(const pl_drafting *asked, int32_t room, int32_t vocab, pl_draft **out, pl_error *err)
 {
     *out = NULL;
     if (asked->most == 0)
@@ -24,6 +24,7 @@ pl_status pl_draft_create(const pl_drafting *asked, int32_t room, pl_draft **out
     if (!d)
         return pl_fail_memory(err, sizeof *d, "drafts");
     d->asked = *asked;
+    d->vocab = vocab;
     d->asked.path = NULL;
     d->by_path = asked->path != NULL;
     pl_status status = pl_ngrams_create(room, &d->ngrams, err);
@@ -51,6 +52,15 @@ static int most_of(const pl_draft *d, int32_t most)
     return most < 0 ? 0 : most < own ? most : own;
 }
 
+/* How many of the first `found` are tokens. */
+static int count_tokens(const pl_draft *d, int found)
+{
+    int n = 0;
+    while (n < found && d->token[n] >= 0 && d->token[n] < d->vocab)
+        n++;
+    return n;
+}
+
 void pl_draft_find(pl_draft *d, const pl_draft_sense *sense, const int32_t *tokens, int32_t n, int32_t most)
 {
     most = most_of(d, most);
@@ -63,7 +73,8 @@ void pl_draft_find(pl_draft *d, const pl_draft_sense *sense, const int32_t *toke
         found = same > 0 ? most : 0;
         d->kind = PL_DRAFT_KIND_NGRAM + same - PL_NGRAM_LEAST;
     }
-    pl_draft_item_fill(&d->item, &d->chances, &sense->chances, d->kind, found < most ? found : most);
+    found = count_tokens(d, found < most ? found : most);
+    pl_draft_item_fill(&d->item, &d->chances, &sense->chances, d->kind, found);
 }
 
 /* ---- how many ----------------------------------------------------------------------------------- */

@@ -22,6 +22,7 @@ typedef struct pl_draft_sense {
 /* An answer's. */
 typedef struct pl_draft {
     pl_drafting asked; /* its path is not there any more */
+    int32_t vocab;
     bool by_path;
     pl_ngrams *ngrams;
     pl_draft_chances chances;
@@ -34,8 +35,9 @@ typedef struct pl_draft {
 /* PL_ERR_ARGUMENT names what is wrong; whether the path is one is the caller's to check. */
 pl_status pl_drafting_check(const pl_drafting *asked, pl_error *err);
 
-/* room: tokens that prompt and answer may have. *out is NULL where drafts are off. */
-pl_status pl_draft_create(const pl_drafting *asked, int32_t room, pl_draft **out, pl_error *err);
+/* room: tokens that prompt and answer may have; proposals end at what is no token of the vocabulary. *out is NULL where drafts
+ * are off. */
+pl_status pl_draft_create(const pl_drafting *asked, int32_t room, int32_t vocab, pl_draft **out, pl_error *err);
 void pl_draft_free(pl_draft *draft);
 
 /* Proposals for what follows tokens[0..n), at most `most`, from the caller and from the text; item.n is 0. */

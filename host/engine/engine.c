@@ -1,4 +1,4 @@
-#include "host/engine/engine.h"
+#include "host/engine/media.h"
 
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
@@ -90,6 +90,22 @@ static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *e
     return PL_OK;
 }
 
+/* What prompts with images and sound need, but the towers themselves. */
+static pl_status prepare_media(pl_engine *e, double keep_s, pl_error *err)
+{
+    float *rows = NULL;
+    int32_t first = 0, n = 0;
+    if (!pl_model_takes(e->model, PL_MEDIA_IMAGE) && !pl_model_takes(e->model, PL_MEDIA_AUDIO))
+        return PL_OK;
+    PL_TRY(pl_towers_create(e, keep_s, &e->towers, err));
+    PL_TRY(pl_towers_hard_rows(e->towers, &rows, &first, &n, err));
+    int32_t beyond = first + n > e->config->vocab ? first + n : e->config->vocab;
+    pl_status status = pl_net_take_hard(e->net, rows, first, n, err);
+    free(rows);
+    PL_TRY(status);
+    return pl_soft_rows_create(beyond, e->config->hidden, PL_MEDIA_REMEMBERED_BYTES, &e->soft, err);
+}
+
 /* All parts, where the placement says. */
 static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *err)
 {
@@ -98,6 +114,7 @@ static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *e
     PL_TRY(pl_net_load(e->model->checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
     if (e->backend->take_head && e->placement.ple != PL_PLE_DISK) /* there memory is short */
         PL_TRY(e->backend->take_head(e->backend, &e->net->head, err));
+    PL_TRY(prepare_media(e, params->keep_towers_s, err));
     PL_TRY(open_ple(e, err));
     int sessions = e->placement.sessions;
     pl_kv_size kv = {.sequences = sessions,
@@ -107,19 +124,23 @@ static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *e
                      .type = e->placement.cache};
     PL_TRY(pl_kv_create(e->config, e->backend, &kv, &e->kv, err));
     PL_TRY(pl_draws_create(e->backend, sessions, &e->draws, err));
-    PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->batch_rows, &e->step, err));
+    PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->soft, e->batch_rows, &e->step, err));
     pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "load", begin);
     return PL_OK;
 }
 
 static void tear_down(pl_engine *e)
 {
+    pl_towers_free(e->towers);
     pl_step_free(e->step);
+    pl_soft_rows_free(e->soft);
     pl_ple_free(e->ple); /* its thread looks at the draws */
     pl_draws_free(e->draws);
     pl_kv_free(e->kv);
     pl_net_free(e->net);
     pl_backend_free(e->backend);
+    e->towers = NULL;
+    e->soft = NULL;
     e->step = NULL;
     e->draws = NULL;
     e->kv = NULL;
@@ -180,6 +201,24 @@ void pl_engine_free(pl_engine *e)
     pthread_mutex_destroy(&e->turn);
     pthread_mutex_destroy(&e->lock);
     free(e);
+}
+
+/* Of the vocabulary, of the towers', or beyond both, where it may stand for something. */
+static bool may_be(const pl_engine *e, int32_t id)
+{
+    if (id < 0 || id < e->config->vocab)
+        return id >= 0;
+    return pl_net_is_hard(e->net, id) || (e->soft && id >= pl_soft_rows_first(e->soft));
+}
+
+pl_status pl_engine_hold_ids(pl_engine *e, const int32_t *ids, size_t n, const char *what, pl_soft_holds *holds,
+                             pl_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!may_be(e, ids[i]))
+            return pl_fail(err, PL_ERR_ARGUMENT, "%s %zu is %d, expected 0 to %d", what, i, ids[i],
+                           e->config->vocab - 1);
+    return e->soft ? pl_soft_rows_hold(e->soft, ids, n, what, holds, err) : PL_OK;
 }
 
 void pl_engine_describe(const pl_engine *e, pl_engine_info *out)

@@ -4,9 +4,12 @@
 
 #include "host/engine/model.h"
 #include "host/engine/placement.h"
+#include "host/engine/soft_rows.h"
 #include "host/engine/step.h"
 
 #include <pthread.h>
+
+typedef struct pl_towers pl_towers;
 
 struct pl_engine {
     const pl_model *model;
@@ -18,6 +21,8 @@ struct pl_engine {
     pl_kv *kv;
     pl_draws *draws; /* NULL: the host draws */
     pl_step *step;
+    pl_soft_rows *soft; /* NULL, as towers: the model has none */
+    pl_towers *towers;
     pl_placement placement;
     pl_timeline *timeline; /* may be NULL */
     int context, batch_rows;
@@ -38,5 +43,10 @@ static inline void pl_engine_unlock(pl_engine *e)
 {
     pthread_mutex_unlock(&e->lock);
 }
+
+/* Checks that ids are of the model, and holds what those beyond its vocabulary stand for, behind what *holds has.
+ * PL_ERR_ARGUMENT names the first that is none; `what` is what the ids are: "prompt token". */
+pl_status pl_engine_hold_ids(pl_engine *e, const int32_t *ids, size_t n, const char *what, pl_soft_holds *holds,
+                             pl_error *err);
 
 #endif

@@ -12,7 +12,8 @@
 typedef struct answer {
     pl_session *session;
     pl_reply *reply;
-    pl_candidates room; /* for choosing on the host */
+    pl_soft_holds holds; /* of the prompt, until the session has it */
+    pl_candidates room;  /* for choosing on the host */
     int32_t max_tokens;
     pl_draft *draft;    /* NULL: nothing is proposed */
     pl_path draft_path; /* with draft->by_path */
@@ -47,7 +48,7 @@ static pl_status prepare_draft(answer *a, const pl_drafting *asked, pl_error *er
 {
     const pl_session *s = a->session;
     const pl_checkpoint *checkpoint = s->engine->model->checkpoint;
-    PL_TRY(pl_draft_create(asked, s->engine->context + 1, &a->draft, err));
+    PL_TRY(pl_draft_create(asked, s->engine->context + 1, s->engine->config->vocab, &a->draft, err));
     if (!a->draft || !asked->path)
         return PL_OK;
     PL_TRY(pl_path_parse(checkpoint, asked->path, &a->draft_path, err));
@@ -230,7 +231,9 @@ static pl_status run(answer *a, const int32_t *prompt, size_t n, const pl_genera
     bool drawn = ops_draw(a->session, params);
     a->max_tokens = params->max_tokens;
     PL_TRY(prepare(a, prompt, n, params, drawn, err));
-    *out = (pl_generated){.n_prompt = n, .n_prompt_reused = (size_t)pl_session_adopt(a->session, prompt, (int32_t)n)};
+    *out = (pl_generated){.n_prompt = n,
+                          .n_prompt_reused = (size_t)pl_session_adopt(a->session, prompt, (int32_t)n, &a->holds)};
+    a->holds = (pl_soft_holds){0};
     double start = pl_clock_seconds();
     pl_status status = drawn ? answer_on_card(a, params->max_tokens, out, start, err)
                              : answer_on_host(a, params->max_tokens == 0, out, start, err);
@@ -248,10 +251,12 @@ pl_status pl_generate(pl_session *s, const int32_t *prompt, size_t n, const pl_g
                       pl_error *err)
 {
     pl_generated result = {0};
-    PL_TRY(pl_reply_check(s->engine->config, s->engine->context, prompt, n, params, err));
+    PL_TRY(pl_reply_check(s->engine->config, s->engine->context, n, params, err));
     answer a = {.session = s};
+    PL_TRY(pl_engine_hold_ids(s->engine, prompt, n, "prompt token", &a.holds, err));
     atomic_store(&s->cancelled, false);
     pl_status status = run(&a, prompt, n, params, &result, err);
+    pl_soft_holds_free(&a.holds);
     pl_reply_free(a.reply);
     pl_candidates_free(&a.room);
     pl_draft_free(a.draft);

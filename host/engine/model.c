@@ -4,6 +4,7 @@
 #include "host/model/path.h"
 #include "host/text/chat.h"
 #include "host/text/detokenizer.h"
+#include "host/text/insert.h"
 #include "host/text/token_source.h"
 
 #include <stdio.h>
@@ -59,6 +60,7 @@ static pl_status check_agreement(const pl_model *model, const char *path, pl_err
 static pl_status open_all(pl_model *model, const char *path, pl_error *err)
 {
     PL_TRY(pl_checkpoint_open(path, &model->checkpoint, err));
+    PL_TRY(pl_tower_source_open(model->checkpoint, NULL, &model->towers, err));
     PL_TRY(open_tokenizer(path, pl_checkpoint_pieces(model->checkpoint), &model->tokenizer, err));
     return check_agreement(model, path, err);
 }
@@ -108,6 +110,7 @@ void pl_model_close(pl_model *model)
     pl_piece_tree_free(model->pieces);
     pthread_mutex_destroy(&model->lock);
     pl_tokenizer_free(model->tokenizer);
+    pl_tower_source_close(model->towers);
     pl_checkpoint_close(model->checkpoint);
     free(model);
 }
@@ -125,6 +128,37 @@ int32_t pl_model_context(const pl_model *model)
 int32_t pl_model_hidden_size(const pl_model *model)
 {
     return model->checkpoint ? pl_checkpoint_config(model->checkpoint)->hidden : 0;
+}
+
+/* ---- towers ---- */
+
+pl_status pl_model_add_towers(pl_model *model, const char *path, pl_error *err)
+{
+    pl_tower_source *source = NULL;
+    if (!model->checkpoint)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the model was opened for its text tools only");
+    PL_TRY(pl_tower_source_open(model->checkpoint, path, &source, err));
+    pl_tower_source_close(model->towers);
+    model->towers = source;
+    return PL_OK;
+}
+
+bool pl_model_takes(const pl_model *model, pl_media_kind kind)
+{
+    if (!model->towers)
+        return false;
+    return kind == PL_MEDIA_IMAGE ? pl_tower_source_vision(model->towers) != NULL
+                                  : pl_tower_source_audio(model->towers) != NULL;
+}
+
+size_t pl_model_media_ids(const pl_model *model, pl_media_kind kind)
+{
+    if (!pl_model_takes(model, kind))
+        return 0;
+    if (kind == PL_MEDIA_AUDIO)
+        return (size_t)pl_tower_source_audio(model->towers)->rows;
+    size_t grid = (size_t)pl_tower_source_vision(model->towers)->grid;
+    return grid * grid;
 }
 
 /* ---- paths ---- */
@@ -249,6 +283,67 @@ pl_status pl_tokenize_chat_json(const pl_model *model, const char *json, size_t 
     PL_TRY(check_template(model, err));
     PL_TRY(pl_chat_render_json(json, n, reply, &text, &n_bytes, err));
     return tokenize_rendered(model, text, n_bytes, out, err);
+}
+
+/* What stands for each of the media; free() it. */
+static pl_status describe_media(const pl_model *model, pl_media *const *media, size_t n, pl_insert **out, pl_error *err)
+{
+    pl_insert *inserts = calloc(n + 1, sizeof *inserts);
+    if (!inserts)
+        return pl_fail_memory(err, n * sizeof *inserts, "images and sound");
+    for (size_t i = 0; i < n; i++) {
+        const pl_media_tokens *t = pl_tower_source_tokens(model->towers);
+        bool image = pl_media_kind_of(media[i]) == PL_MEDIA_IMAGE;
+        inserts[i] = (pl_insert){.kind = image ? PL_PART_IMAGE : PL_PART_AUDIO,
+                                 .begin = image ? t->image_begin : t->audio_begin,
+                                 .end = image ? t->image_end : t->audio_end};
+        inserts[i].n = pl_media_ids(media[i], &inserts[i].ids);
+    }
+    *out = inserts;
+    return PL_OK;
+}
+
+static pl_status check_media(const pl_model *model, pl_media *const *media, size_t n, pl_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!pl_model_takes(model, pl_media_kind_of(media[i])))
+            return pl_fail(err, PL_ERR_UNSUPPORTED, "media %zu is %s, for which the model has no tower", i,
+                           pl_media_kind_name(pl_media_kind_of(media[i])));
+    return PL_OK;
+}
+
+static pl_status encode_with_media(const pl_model *model, const char *text, size_t n_bytes, bool special,
+                                   pl_media *const *media, size_t n_media, pl_ids *ids, pl_error *err)
+{
+    pl_insert *inserts = NULL;
+    PL_TRY(check_media(model, media, n_media, err));
+    PL_TRY(describe_media(model, media, n_media, &inserts, err));
+    pl_status status = pl_tokenizer_encode_with(model->tokenizer, text, n_bytes, special, inserts, n_media, ids, err);
+    free(inserts);
+    return status;
+}
+
+pl_status pl_tokenize_media(const pl_model *model, const char *text, size_t n_bytes, unsigned flags,
+                            pl_media *const *media, size_t n_media, pl_tokens *out, pl_error *err)
+{
+    pl_ids ids = {0};
+    pl_status status = flags & PL_TOKENIZE_BOS ? push_bos(model, &ids, err) : PL_OK;
+    if (status == PL_OK)
+        status = encode_with_media(model, text, n_bytes, !(flags & PL_TOKENIZE_NO_SPECIAL), media, n_media, &ids, err);
+    return hand_over(status, &ids, out);
+}
+
+pl_status pl_tokenize_chat_media(const pl_model *model, const char *json, size_t n, bool reply, pl_media *const *media,
+                                 size_t n_media, pl_tokens *out, pl_error *err)
+{
+    char *text = NULL;
+    size_t n_bytes = 0;
+    pl_ids ids = {0};
+    PL_TRY(check_template(model, err));
+    PL_TRY(pl_chat_render_json(json, n, reply, &text, &n_bytes, err));
+    pl_status status = encode_with_media(model, text, n_bytes, true, media, n_media, &ids, err);
+    free(text);
+    return hand_over(status, &ids, out);
 }
 
 pl_status pl_detokenize(const pl_model *model, const int32_t *ids, size_t n, bool skip_special, char **out,

@@ -315,10 +315,27 @@ pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_p
     return PL_OK;
 }
 
+static size_t hard_bytes(const pl_net *net)
+{
+    return (size_t)net->n_hard * (size_t)net->config->hidden * sizeof *net->hard;
+}
+
+pl_status pl_net_take_hard(pl_net *net, const float *rows, int32_t first, int32_t n, pl_error *err)
+{
+    net->first_hard = first;
+    net->n_hard = n;
+    net->hard = net->backend->memory_take(net->backend, hard_bytes(net));
+    if (!net->hard)
+        return pl_backend_fail_memory(net->backend, hard_bytes(net), "embeddings of the towers' ids", err);
+    net->backend->upload(net->backend->stream, net->hard, rows, hard_bytes(net));
+    return net->backend->fetch(net->backend->stream, NULL, 0, NULL, err);
+}
+
 void pl_net_free(pl_net *net)
 {
     if (!net)
         return;
+    net->backend->memory_give(net->backend, net->hard, hard_bytes(net));
     net->backend->memory_give(net->backend, net->matrices, net->matrices_room);
     net->backend->memory_give(net->backend, net->vectors, net->vectors_room);
     free(net->layer);

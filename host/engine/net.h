@@ -23,6 +23,8 @@ typedef struct pl_net {
     const float *ple_norm, *out_norm;
     const float *rope_local, *rope_global; /* inverse frequencies, [head_dim / 2] */
     pl_net_layer *layer;
+    float *hard; /* rows of ids [first_hard, first_hard + n_hard), in the backend's memory; NULL: there are none */
+    int32_t first_hard, n_hard;
     size_t loaded_bytes, mapped_bytes; /* of matrices in memory of the backend, and used where they are in the file */
 
     void *matrices; /* all that was loaded, one piece of the backend's memory */
@@ -36,6 +38,14 @@ typedef struct pl_net {
 pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
                       pl_net **out, pl_error *err);
 void pl_net_free(pl_net *net);
+
+/* Takes the rows of ids of the towers' own, [n][hidden], copied. */
+pl_status pl_net_take_hard(pl_net *net, const float *rows, int32_t first, int32_t n, pl_error *err);
+
+static inline bool pl_net_is_hard(const pl_net *net, int32_t id)
+{
+    return id >= net->first_hard && id - net->first_hard < net->n_hard;
+}
 
 /* The loaded form of a matrix: index counts those of one role; layer is ignored for roles of the whole model. */
 pl_weight *pl_net_weight(pl_net *net, int layer, pl_role role, int index);

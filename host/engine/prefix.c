@@ -36,6 +36,7 @@ pl_status pl_prefixes_create(const pl_config *config, pl_kv *kv, pl_prefixes **o
     p->kv = kv;
     p->n_kv_layers = config->n_kv_layers;
     p->window = config->window;
+    p->vocab = config->vocab;
     for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++)
         p->pool[kind] = pl_kv_pool(kv, kind);
     pl_status status = create(p, err);
@@ -76,6 +77,25 @@ void pl_prefixes_free(pl_prefixes *p)
 int64_t pl_prefixes_tokens(const pl_prefixes *p)
 {
     return pl_kv_count(p->kv).kept;
+}
+
+/* Removes a node without children, then its parent where that has none left ... */
+static void remove_upwards(pl_prefixes *p, int32_t node)
+{
+    while (node >= 0 && p->nodes[node].child < 0) {
+        int32_t parent = p->nodes[node].parent;
+        pl_prefix_remove(p, node);
+        node = parent;
+    }
+}
+
+void pl_prefixes_forget(pl_prefixes *p)
+{
+    for (int32_t i = 0; i < p->pool[PL_KV_GLOBAL]->n_pages; i++)
+        if (p->nodes[i].n > 0)
+            remove_upwards(p, i);
+    for (int32_t i = 0; i < pl_kv_sequences(p->kv); i++)
+        p->progress[i].class = PL_PREFIX_NONE;
 }
 
 /* ---- taking over ---- */

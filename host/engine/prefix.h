@@ -37,10 +37,14 @@ int32_t pl_prefixes_adopt(pl_prefixes *prefixes, int32_t sequence, const pl_path
  * the sequence gives them up; costs nothing where nothing is new. */
 void pl_prefixes_keep(pl_prefixes *prefixes, int32_t sequence, const pl_path *path, const int32_t *ids, bool all);
 
+/* Forgets all that is kept. */
+void pl_prefixes_forget(pl_prefixes *prefixes);
+
 /* Tokens whose pages are kept and held by no sequence: pl_kv_count().kept. */
 int64_t pl_prefixes_tokens(const pl_prefixes *prefixes);
 
-/* Writes all of them, beside `path` and renamed; reads them back. `model` is the checkpoint's fingerprint. A file that is
+/* Writes all of them, beside `path` and renamed, but what hangs on images or sound, whose ids mean nothing later; reads them
+ * back. `model` is the checkpoint's fingerprint. A file that is
  * damaged or of another model, format or size of page is PL_ERR_FORMAT naming what differs, and nothing is taken from
  * it; from one with more than there is room for the pages used last are taken. */
 pl_status pl_prefixes_save(const pl_prefixes *prefixes, uint64_t model, const char *path, pl_error *err);

@@ -42,7 +42,17 @@ static int by_use(const void *a, const void *b)
     return (x->depth > y->depth) - (x->depth < y->depth);
 }
 
-/* All nodes in the order of the file; at[node] becomes a node's place in it. */
+/* Whether it and what it hangs on are of the vocabulary's tokens. */
+static bool is_text(const pl_prefixes *p, int32_t node)
+{
+    for (; node >= 0; node = p->nodes[node].parent)
+        for (int32_t i = 0; i < p->nodes[node].n; i++)
+            if (p->nodes[node].ids[i] >= p->vocab)
+                return false;
+    return true;
+}
+
+/* All nodes that are written, in the order of the file; at[node] becomes a node's place in it. */
 static uint32_t rank_nodes(const pl_prefixes *p, ranked *order, int32_t *at)
 {
     int32_t pages = p->pool[PL_KV_GLOBAL]->n_pages;
@@ -55,7 +65,7 @@ static uint32_t rank_nodes(const pl_prefixes *p, ranked *order, int32_t *at)
             order[up].used = used;
     }
     for (int32_t i = 0; i < pages; i++) {
-        if (p->nodes[i].n == 0)
+        if (p->nodes[i].n == 0 || !is_text(p, i))
             continue;
         order[n] = (ranked){.used = order[i].used, .node = i};
         for (int32_t up = p->nodes[i].parent; up >= 0; up = p->nodes[up].parent)

@@ -49,6 +49,7 @@ struct pl_prefixes {
     pl_kv *kv;
     pl_page_pool *pool[PL_KV_KINDS];
     int n_kv_layers, window;
+    int32_t vocab;
     pl_prefix_node *nodes; /* [global pages] */
     int32_t *owner;        /* [local pages]: the node of a kept one */
     int32_t *buckets;      /* of whole nodes: number + 1; 0: empty */

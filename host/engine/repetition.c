@@ -148,6 +148,13 @@ void pl_repetition_accept(pl_repetition *r, int32_t token)
         r->since_break = feed(r, r->breakers, token) ? 0 : r->since_break + 1;
 }
 
+void pl_repetition_break(pl_repetition *r)
+{
+    r->since_break = 0;
+    if (r->breakers)
+        pl_needles_reset(r->breakers);
+}
+
 static float penalized(const pl_repetition *r, float x, int32_t count)
 {
     return pl_penalized(x, count, r->repeat, r->presence, r->frequency);

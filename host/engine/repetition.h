@@ -32,6 +32,9 @@ void pl_repetition_reset(pl_repetition *r);
 /* token: 0 to vocab - 1. */
 void pl_repetition_accept(pl_repetition *r, int32_t token);
 
+/* What comes next continues nothing that came before. */
+void pl_repetition_break(pl_repetition *r);
+
 void pl_repetition_penalize(pl_repetition *r, pl_candidates *c);
 void pl_repetition_dry(pl_repetition *r, pl_candidates *c);
 

@@ -45,17 +45,12 @@ pl_generation pl_generation_default(void)
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
-pl_status pl_reply_check(const pl_config *config, int32_t context, const int32_t *prompt, size_t n,
-                         const pl_generation *params, pl_error *err)
+pl_status pl_reply_check(const pl_config *config, int32_t context, size_t n, const pl_generation *params, pl_error *err)
 {
     if (n == 0)
         return pl_fail(err, PL_ERR_ARGUMENT, "the prompt is empty");
     if (n > (size_t)context)
         return pl_fail(err, PL_ERR_CONTEXT, "the prompt has %zu tokens, the context holds %d", n, context);
-    for (size_t i = 0; i < n; i++)
-        if (prompt[i] < 0 || prompt[i] >= config->vocab)
-            return pl_fail(err, PL_ERR_ARGUMENT, "prompt token %zu is %d, expected 0 to %d", i, prompt[i],
-                           config->vocab - 1);
     if (params->max_tokens < -1)
         return pl_fail(err, PL_ERR_ARGUMENT, "max_tokens is %d, expected -1 or more", params->max_tokens);
     if (params->n_logprobs < -1 || params->n_logprobs > config->vocab)
@@ -84,9 +79,13 @@ static pl_status check_text(const pl_reply *r, int32_t token, pl_error *err)
     return r->text_status == PL_OK ? PL_OK : pl_fail(err, r->text_status, "out of memory: the text of token %d", token);
 }
 
+/* What stands beyond the vocabulary is no token, and nothing is repeated across it. */
 static pl_status accept(pl_reply *r, int32_t token, pl_error *err)
 {
-    pl_sampler_accept(r->sampler, token);
+    if (token >= r->config->vocab)
+        pl_sampler_break(r->sampler);
+    else
+        pl_sampler_accept(r->sampler, token);
     return check_text(r, token, err);
 }
 

@@ -13,9 +13,10 @@
 
 typedef struct pl_reply pl_reply;
 
-/* What pl_generate() and pl_scheduler_submit() refuse but sampling, stop strings and grammar, which creation checks. */
-pl_status pl_reply_check(const pl_config *config, int32_t context, const int32_t *prompt, size_t n,
-                         const pl_generation *params, pl_error *err);
+/* What pl_generate() and pl_scheduler_submit() refuse but the prompt's ids (pl_engine_hold_ids), and sampling, stop
+ * strings and grammar, which creation checks. n: tokens of the prompt. */
+pl_status pl_reply_check(const pl_config *config, int32_t context, size_t n, const pl_generation *params,
+                         pl_error *err);
 
 /* Copies what params point to, but for user, and takes a reference to the grammar; borrows the model. prompt, params:
  * checked. drawn: tokens are chosen elsewhere, by draws; pl_reply_choose() is not to be called. */

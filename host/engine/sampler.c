@@ -187,6 +187,11 @@ void pl_sampler_accept(pl_sampler *sampler, int32_t token)
     pl_repetition_accept(sampler->repetition, token);
 }
 
+void pl_sampler_break(pl_sampler *sampler)
+{
+    pl_repetition_break(sampler->repetition);
+}
+
 void pl_sampler_follow(pl_sampler *sampler, int32_t token)
 {
     if (!pl_sampling_is_greedy(&sampler->params))

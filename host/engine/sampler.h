@@ -40,6 +40,9 @@ void pl_sampler_reset(pl_sampler *sampler);
 /* Adds a token, of the prompt or of the answer, to what penalties and DRY look back on. 0 to vocab - 1. */
 void pl_sampler_accept(pl_sampler *sampler, int32_t token);
 
+/* What comes next continues nothing that came before. */
+void pl_sampler_break(pl_sampler *sampler);
+
 /* The token was drawn from a copy of the sampler: takes the random number that this took, and accepts the token. */
 void pl_sampler_follow(pl_sampler *sampler, int32_t token);
 

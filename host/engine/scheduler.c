@@ -7,6 +7,7 @@
 
 #include "host/base/clock.h"
 #include "host/base/log.h"
+#include "host/engine/towers.h"
 #include "host/model/fingerprint.h"
 
 #include <errno.h>
@@ -18,18 +19,35 @@
 #define DEFAULT_WAITING 1024
 #define MOST_WAITING (1 << 20)
 #define DEFAULT_STEP_S 0.1
-#define RETRY_NS 10000000 /* until the next look where sessions beside hold all sequences */
+#define RETRY_S 0.01 /* until the next look where sessions beside hold all sequences */
+#define IDLE_S 5     /* until the next look for towers that nobody uses */
 
 /* ---- the thread -------------------------------------------------------------------------------- */
 
-static void wait_a_little(pl_scheduler *s)
+static void wait_for_a_while(pl_scheduler *s, double seconds)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += RETRY_NS;
+    until.tv_sec += (time_t)seconds;
+    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
     until.tv_sec += until.tv_nsec / 1000000000;
     until.tv_nsec %= 1000000000;
     pthread_cond_timedwait(&s->wake, &s->lock, &until);
+}
+
+/* Waits for a request; towers that nobody uses go meanwhile. */
+static void wait_idle(pl_scheduler *s)
+{
+    pl_towers *towers = s->engine->towers;
+    if (!towers) {
+        pthread_cond_wait(&s->wake, &s->lock);
+        return;
+    }
+    pthread_mutex_unlock(&s->lock);
+    pl_towers_drop(towers, -1);
+    pthread_mutex_lock(&s->lock);
+    if (!s->stop && !s->incoming)
+        wait_for_a_while(s, IDLE_S);
 }
 
 /* Waits for something to do, and takes what has been submitted. False: it is the end. */
@@ -37,9 +55,9 @@ static bool collect(pl_scheduler *s, bool stuck)
 {
     pthread_mutex_lock(&s->lock);
     if (stuck && !s->stop && !s->incoming && s->n_tasks > 0)
-        wait_a_little(s);
+        wait_for_a_while(s, RETRY_S);
     while (!s->stop && !s->incoming && s->n_tasks == 0)
-        pthread_cond_wait(&s->wake, &s->lock);
+        wait_idle(s);
     for (pl_task *t = s->incoming; t; t = t->next)
         s->task[s->n_tasks++] = t;
     s->incoming = NULL;

@@ -63,8 +63,9 @@ typedef struct pl_task {
     bool drawn;        /* the ops choose its tokens */
     int32_t *tokens;   /* prompt and answer */
     int32_t n_prompt, n_tokens;
-    double *sum; /* [hidden] to embed, else NULL: of the states of the tokens held */
-    float *mean; /* likewise, in the end */
+    pl_soft_holds holds; /* what they stand for */
+    double *sum;         /* [hidden] to embed, else NULL: of the states of the tokens held */
+    float *mean;         /* likewise, in the end */
 
     int32_t sequence; /* -1: none */
     int32_t held;     /* tokens of which the sequence has K/V */
@@ -94,6 +95,7 @@ struct pl_scheduler {
     pl_prefixes *prefixes; /* NULL: nothing is kept */
     char *prefix_file;
     uint64_t fingerprint; /* of the model, where there is a file */
+    uint64_t laps;        /* of the ids of images and sound, as kept prefixes know them */
     int32_t max_waiting, max_running;
     double step_s;
     double whole_bytes;   /* of weights that a token of the whole model reads */

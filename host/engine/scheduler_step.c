@@ -207,12 +207,22 @@ static void count_room(pl_scheduler *s)
     s->count.kv_kept = room.kept;
 }
 
+/* Ids that begin again stand for something else than in what is kept. */
+static void forget_old_ids(pl_scheduler *s)
+{
+    uint64_t laps = s->engine->soft ? pl_soft_rows_laps(s->engine->soft) : 0;
+    if (s->prefixes && laps != s->laps)
+        pl_prefixes_forget(s->prefixes);
+    s->laps = laps;
+}
+
 /* Runs a step with the engine's lock held; returns whether there was one. */
 static bool run_step(pl_scheduler *s)
 {
     double begin = s->last_end_s, proposed = begin;
     if (!pl_run_take_ahead(s)) {
         double now = pl_clock_seconds();
+        forget_old_ids(s);
         pl_lanes_follow(s, now);
         pl_room_describe(s);
         plan_and_admit(s, now);

@@ -125,7 +125,7 @@ static bool wishes(double seconds)
 static pl_status check(const pl_scheduler *s, const pl_request *r, pl_error *err)
 {
     const pl_engine *e = s->engine;
-    PL_TRY(pl_reply_check(e->config, e->context, r->prompt, r->n_prompt, &r->generation, err));
+    PL_TRY(pl_reply_check(e->config, e->context, r->n_prompt, &r->generation, err));
     if (!r->on_done)
         return pl_fail(err, PL_ERR_ARGUMENT, "a request needs on_done");
     if (r->priority < -100 || r->priority > 100)
@@ -151,6 +151,7 @@ static size_t most_tokens(const pl_scheduler *s, const pl_request *r)
 static pl_status fill(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error *err)
 {
     size_t room = most_tokens(s, r);
+    PL_TRY(pl_engine_hold_ids(s->engine, r->prompt, r->n_prompt, "prompt token", &t->holds, err));
     t->tokens = malloc(room * sizeof *t->tokens);
     if (!t->tokens)
         return pl_fail_memory(err, room * sizeof *t->tokens, "a request's tokens");
@@ -160,7 +161,9 @@ static pl_status fill(pl_scheduler *s, pl_task *t, const pl_request *r, pl_error
         PL_TRY(pl_reply_create(s->engine->model, s->engine->context, r->prompt, r->n_prompt, &r->generation, false,
                                &t->reply, err));
         t->drawn = s->engine->draws && pl_reply_can_be_drawn(t->reply);
-        return s->engine->draws ? PL_OK : pl_draft_create(&r->generation.draft, (int32_t)room, &t->draft, err);
+        return s->engine->draws
+                   ? PL_OK
+                   : pl_draft_create(&r->generation.draft, (int32_t)room, s->engine->config->vocab, &t->draft, err);
     }
     size_t hidden = (size_t)s->engine->config->hidden;
     t->sum = calloc(hidden, sizeof *t->sum);
@@ -231,6 +234,7 @@ void pl_task_free(pl_task *task)
         return;
     pl_reply_free(task->reply);
     pl_draft_free(task->draft);
+    pl_soft_holds_free(&task->holds);
     free(task->tokens);
     free(task->sum);
     free(task->mean);

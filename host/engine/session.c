@@ -45,6 +45,7 @@ void pl_session_free(pl_session *s)
     }
     for (int i = 0; i < 2; i++)
         pl_step_result_free(s->result[i]);
+    pl_soft_holds_free(&s->holds);
     free(s->tokens);
     free(s->rows);
     free(s);
@@ -109,16 +110,7 @@ size_t pl_session_token_bytes(const pl_session *s)
     return (size_t)pl_path_bytes(s->engine->model->checkpoint, &s->path);
 }
 
-pl_status pl_session_check_ids(const pl_session *s, const int32_t *ids, size_t n, const char *what, pl_error *err)
-{
-    int32_t vocab = s->engine->config->vocab;
-    for (size_t i = 0; i < n; i++)
-        if (ids[i] < 0 || ids[i] >= vocab)
-            return pl_fail(err, PL_ERR_ARGUMENT, "%s %zu is %d, expected 0 to %d", what, i, ids[i], vocab - 1);
-    return PL_OK;
-}
-
-int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n)
+int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n, const pl_soft_holds *holds)
 {
     int32_t same = 0;
     while (same < n - 1 && same < s->n_tokens && s->tokens[same] == ids[same])
@@ -126,6 +118,8 @@ int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n)
     int32_t kept = truncate_kv(s, same);
     memcpy(s->tokens, ids, (size_t)n * sizeof *ids);
     s->n_tokens = n;
+    pl_soft_holds_free(&s->holds);
+    s->holds = *holds;
     return kept;
 }
 
@@ -205,6 +199,20 @@ pl_status pl_session_read(pl_session *s, int32_t n, bool all, pl_logits_sink sin
     return read_chunks(s, n, all ? 0 : n - 1, sink, user, err);
 }
 
+pl_status pl_session_prepare(pl_session *s, const int32_t *prompt, size_t n, pl_error *err)
+{
+    pl_engine *e = s->engine;
+    pl_soft_holds holds = {0};
+    if (n == 0)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the prompt is empty");
+    if (n > (size_t)e->context)
+        return pl_fail(err, PL_ERR_CONTEXT, "the prompt has %zu tokens, the context holds %d", n, e->context);
+    PL_TRY(pl_engine_hold_ids(e, prompt, n, "prompt token", &holds, err));
+    atomic_store(&s->cancelled, false);
+    pl_session_adopt(s, prompt, (int32_t)n, &holds);
+    return read_chunks(s, s->n_tokens, s->n_tokens, NULL, NULL, err);
+}
+
 /* ---- drawing where the ops are ---- */
 
 /* The step of s->rows[0..n), the last of which draws. */
@@ -270,7 +278,12 @@ pl_status pl_logits(pl_session *s, const int32_t *ids, size_t n, bool keep, floa
     int32_t base = keep ? pl_kv_length(e->kv, s->sequence) : truncate_kv(s, 0);
     if (n > (size_t)(e->context - base))
         return pl_fail(err, PL_ERR_CONTEXT, "%zu tokens after %d do not fit the context of %d", n, base, e->context);
-    PL_TRY(pl_session_check_ids(s, ids, n, "token", err));
+    pl_soft_holds fresh = {0};
+    PL_TRY(pl_engine_hold_ids(e, ids, n, "token", base > 0 ? &s->holds : &fresh, err));
+    if (base == 0) {
+        pl_soft_holds_free(&s->holds);
+        s->holds = fresh;
+    }
     memcpy(s->tokens + base, ids, n * sizeof *ids);
     s->n_tokens = base + (int32_t)n;
     atomic_store(&s->cancelled, false);

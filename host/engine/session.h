@@ -12,6 +12,7 @@ struct pl_session {
     int32_t sequence;
     int32_t *tokens; /* [context + 1]: what was said, and one token that may not have K/V yet */
     int32_t n_tokens;
+    pl_soft_holds holds; /* what they stand for */
     pl_path path;
     pl_step_row *rows; /* [batch_rows] */
     _Atomic bool cancelled;
@@ -40,10 +41,8 @@ pl_status pl_session_queue_drawn(pl_session *s, pl_step_result *result, pl_error
 /* Waits for such a step: the token that it drew, or PL_DRAW_... */
 pl_status pl_session_wait_drawn(pl_session *s, pl_step_result *result, int32_t *token, pl_error *err);
 
-/* PL_ERR_ARGUMENT names the first id that is none of the model's; `what` is what the ids are: "prompt token". */
-pl_status pl_session_check_ids(const pl_session *s, const int32_t *ids, size_t n, const char *what, pl_error *err);
-
-/* Makes the first n tokens of ids the session's; returns how many of them keep their K/V, at most n - 1. */
-int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n);
+/* Makes the first n tokens of ids the session's, with the holds on them, which it takes over; returns how many of them
+ * keep their K/V, at most n - 1. */
+int32_t pl_session_adopt(pl_session *s, const int32_t *ids, int32_t n, const pl_soft_holds *holds);
 
 #endif

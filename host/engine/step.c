@@ -91,6 +91,33 @@ static void make_key(const pl_step *t, step_key *key)
     }
 }
 
+/* How many of tokens[0..n) ascend by one. */
+static int32_t run_length(const int32_t *tokens, int32_t n)
+{
+    int32_t length = 1;
+    while (length < n && tokens[length] == tokens[0] + length)
+        length++;
+    return length;
+}
+
+/* Brings the rows that some tokens stand for to the ops; the tokens become their places there. */
+static void bring_soft(pl_step *t)
+{
+    int32_t *token = pl_step_input_host(t->input).token, place = 0;
+    int64_t hidden = t->config->hidden;
+    for (int32_t i = 0, n = 0; i < t->n && t->soft_source; i += n) {
+        n = 1;
+        if (token[i] < pl_soft_rows_first(t->soft_source))
+            continue;
+        const float *rows = pl_soft_rows_at(t->soft_source, token[i], &n);
+        int32_t run = run_length(token + i, t->n - i);
+        n = n < run ? n : run;
+        t->backend->upload(t->stream, t->soft + place * hidden, rows, (size_t)(n * hidden) * sizeof *rows);
+        for (int32_t k = 0; k < n; k++)
+            token[i + k] = -1 - place++;
+    }
+}
+
 static pl_status request_rows(pl_step *t, pl_error *err)
 {
     pl_step_slots host = pl_step_input_host(t->input);
@@ -144,6 +171,7 @@ pl_status pl_step_queue(pl_step *t, const pl_step_row *rows, int n, pl_step_resu
     t->n = n;
     t->wanted = pl_step_input_fill(t->input, rows, n);
     t->slots = pl_step_input_ops(t->input);
+    bring_soft(t);
     t->streams.rows = t->pred.rows = n;
     choose_form(t, rows);
     PL_TRY(request_rows(t, err));

@@ -9,6 +9,7 @@
 #include "host/engine/kv.h"
 #include "host/engine/net.h"
 #include "host/engine/ple.h"
+#include "host/engine/soft_rows.h"
 #include "host/engine/trace.h"
 #include "host/engine/watch.h"
 #include "host/model/path.h"
@@ -28,9 +29,9 @@ typedef struct pl_step_row {
     int32_t top; /* wanted: 1 to PL_HEAD_TOP, only so many of the largest logits are asked for; 0: all */
 } pl_step_row;
 
-/* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws. */
+/* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws, soft where no token is one of its. */
 pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple_rows *ple_rows, pl_draws *draws,
-                         int max_rows, pl_step **out, pl_error *err);
+                         pl_soft_rows *soft, int max_rows, pl_step **out, pl_error *err);
 void pl_step_free(pl_step *t);
 
 /* Bytes of work memory that pl_step_create() takes. */

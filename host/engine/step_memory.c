@@ -50,6 +50,7 @@ static void lay_out(pl_step *t, layout *l)
     int64_t q = (int64_t)c->n_heads * c->head_dim, k = (int64_t)c->n_kv_heads * c->head_dim;
     t->streams = (pl_streams){floats(l, PL_STREAMS * rows * hidden), rows, hidden};
     t->pred = (pl_streams){floats(l, PL_STREAMS * rows * hidden), rows, hidden};
+    t->soft = floats(l, rows * hidden);
     t->x = floats(l, rows * hidden);
     t->laurel_mid = floats(l, rows * c->laurel_rank);
     t->laurel = floats(l, rows * hidden);
@@ -153,7 +154,7 @@ static pl_status take_memory(pl_step *t, pl_error *err)
 }
 
 pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple_rows *ple_rows, pl_draws *draws,
-                         int max_rows, pl_step **out, pl_error *err)
+                         pl_soft_rows *soft, int max_rows, pl_step **out, pl_error *err)
 {
     pl_step *t = calloc(1, sizeof *t);
     if (!t)
@@ -167,6 +168,7 @@ pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple
     t->ple_source = ple;
     t->ple_rows = ple_rows;
     t->samplers = draws;
+    t->soft_source = soft;
     t->show.backend = net->backend;
     pl_status status = take_memory(t, err);
     if (status != PL_OK) {

@@ -25,6 +25,7 @@ struct pl_step {
     pl_kv *kv;
     pl_ple *ple_source;
     pl_draws *samplers;
+    pl_soft_rows *soft_source;
     const pl_ple_rows *ple_rows;
     pl_heads heads;
     int max_rows;
@@ -34,6 +35,7 @@ struct pl_step {
     void *memory;
     size_t memory_bytes;
     pl_streams streams, pred;
+    float *soft; /* rows of images and sound of the present step */
     float *x, *laurel_mid, *laurel, *q, *k, *v, *att, *o, *y, *f, *gate, *up, *ffn_out, *gate_in, *ple_mid;
     float *ple, *ple_proj;
     float *rope_local, *rope_global;

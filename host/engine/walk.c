@@ -63,7 +63,13 @@ static void embed(pl_step *t)
     float *e = t->streams.v; /* stream 0 */
     float look_scale = sqrtf((float)c->ple_dim);
     look_up(t);
-    t->ops->embed(t->stream, e, &t->net->embed, t->slots.token, t->n, sqrtf((float)c->hidden));
+    pl_embed_from from = {.table = &t->net->embed,
+                          .scale = sqrtf((float)c->hidden),
+                          .hard = t->net->hard,
+                          .soft = t->soft,
+                          .first_hard = t->net->first_hard,
+                          .n_hard = t->net->n_hard};
+    t->ops->embed(t->stream, e, &from, t->slots.token, t->n);
     pl_show(&t->show, "embeds", e, c->hidden);
 
     pl_matmul jobs[PL_ALTUP];

@@ -221,6 +221,9 @@ pl_status pl_model_add_towers(pl_model *model, const char *path, pl_error *err);
 /* Whether there is a tower for it. */
 bool pl_model_takes(const pl_model *model, pl_media_kind kind);
 
+/* Ids that an image, or a clip of sound with its padding, has in a prompt; 0: there is no tower for it. */
+size_t pl_model_media_ids(const pl_model *model, pl_media_kind kind);
+
 typedef struct pl_media_params {
     int64_t max_pixels;       /* of an image; 0: 100 million */
     double max_s;             /* of sound; 0, and at most: 30, what one clip can be */

@@ -238,9 +238,10 @@ static pl_status read_passage(pl_collector *c, pl_error *err)
         PL_TRY(pl_session_set_path(s, c->run.paths[path], PL_SWITCH_EXACT, err));
     c->path = path;
     const int32_t *ids = c->passages->ids + (int64_t)passage * c->passages->length;
-    PL_TRY(pl_session_check_ids(s, ids, (size_t)c->passages->length, "token", err));
+    pl_soft_holds holds = {0};
     PL_TRY(pl_session_truncate(s, 0, err));
-    pl_session_adopt(s, ids, c->passages->length);
+    PL_TRY(pl_engine_hold_ids(s->engine, ids, (size_t)c->passages->length, "token", &holds, err));
+    pl_session_adopt(s, ids, c->passages->length, &holds);
     atomic_store(&s->cancelled, false);
     memset(c->pass, 0, c->n_sums * sizeof *c->pass);
     pl_session_watch(s, add_product, c);

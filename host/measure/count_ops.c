@@ -85,10 +85,10 @@ static void quantize(pl_stream *s, pl_act *act, int n)
 
 /* ---- the others ---- */
 
-static void embed(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale)
+static void embed(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n)
 {
-    (void)out, (void)id, (void)scale;
-    add(s, "embed", 1, n * (double)table->cols * 1.3);
+    (void)out, (void)id;
+    add(s, "embed", 1, n * (double)from->table->cols * 1.3);
 }
 
 static void ple_look(pl_stream *s, float *ple, int64_t ld, const pl_ple_rows *from, const int32_t *id,

@@ -143,14 +143,14 @@ TIMED(fused, ple_gate,
       ple, ld, rows, p)
 
 /* Each step has one of these. */
-static void timed_ops_embed(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale)
+static void timed_ops_embed(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n)
 {
     s->steps += s->counting;
     s->rows += s->counting ? n : 0;
     if (s->counting)
-        s->counter->ops->embed(s->counter->stream, out, table, id, n, scale);
+        s->counter->ops->embed(s->counter->stream, out, from, id, n);
     call c = begin_call(s);
-    s->real->ops->embed(s->real->stream, out, table, id, n, scale);
+    s->real->ops->embed(s->real->stream, out, from, id, n);
     if (s->counting)
         end_call(s, c);
 }

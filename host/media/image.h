@@ -1,7 +1,8 @@
-/* Images from bytes: JPEG (turned as EXIF says), PNG, WebP (the first picture), told by their contents, not by name.
+/* Images from bytes: JPEG, PNG, WebP (the first picture), told by their contents, not by name, and turned as their EXIF
+ * data say.
  *
  * Pixels are what the reference's decoders give: libjpeg-turbo with its defaults; grey replicated, palettes looked up, 16
- * bits cut to 8, CMYK turned into RGB, alpha laid over white. */
+ * bits cut to 8, CMYK turned into RGB as Pillow does, alpha laid over white. */
 #ifndef PL_MEDIA_IMAGE_H
 #define PL_MEDIA_IMAGE_H
 
@@ -15,8 +16,8 @@ typedef struct pl_image {
     int width, height;
 } pl_image;
 
-/* max_pixels: images with more are refused before any is decoded; 0: 100 million. `what` names the image in messages.
- * PL_ERR_FORMAT: not an image, damaged or cut short; PL_ERR_UNSUPPORTED: a kind that is not read, too large. */
+/* max_pixels: images with more are refused before any is decoded; 0: 100 million. Sides end at 65535. `what` names the image
+ * in messages. PL_ERR_FORMAT: not an image, damaged or cut short; PL_ERR_UNSUPPORTED: a kind that is not read, too large. */
 pl_status pl_image_decode(const void *bytes, size_t n, int64_t max_pixels, const char *what, pl_image *out,
                           pl_error *err);
 void pl_image_free(pl_image *image);

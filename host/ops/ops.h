@@ -129,6 +129,15 @@ typedef struct pl_ple_block {
     int p;
 } pl_ple_block;
 
+/* What stands at a position of the prompt, by its id: a row of the word table, times scale; of `hard`, ids [first_hard,
+ * first_hard + n_hard); or, below 0, row -1 - id of `soft`. */
+typedef struct pl_embed_from {
+    const pl_weight *table;
+    float scale;
+    const float *hard, *soft; /* [][H] in the ops' memory; NULL where there are no such ids */
+    int32_t first_hard, n_hard;
+} pl_embed_from;
+
 typedef struct pl_ops {
     /* Fills act's integer twin from act->f32 (see pl_act). */
     void (*quantize)(pl_stream *s, pl_act *act, int n);
@@ -136,8 +145,8 @@ typedef struct pl_ops {
     /* See pl_matmul. */
     void (*matmul)(pl_stream *s, const pl_matmul *jobs, int n_jobs);
 
-    /* out[i] = scale * table[id[i]]; out: [n][H]. cost: n rows of the table */
-    void (*embed)(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale);
+    /* out[i] = what id[i] stands for; out: [n][H]. cost: n rows of the table */
+    void (*embed)(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n);
 
     /* ple[i] = the first layers[i] * p values of row i of `from`; ple: [n][ld]. *bad = 1 + some row of the step that
      * holds something else than finite numbers; left alone where there is none. */

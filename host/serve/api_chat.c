@@ -189,28 +189,16 @@ static void read_fields(pl_call *call, pl_fields *f, chat *data, pl_conversation
 static bool read_chat(pl_call *call, json_t *body, pl_call_spec *spec, pl_api_error *error)
 {
     pl_fields f = pl_fields_of(body, error, "%s", "");
-    pl_error err = {.message = ""};
-    pl_conversation *c = NULL;
     chat *data = pl_call_keep(call, sizeof *data);
-    spec->prompts = pl_call_keep(call, sizeof *spec->prompts);
-    if (!data || !spec->prompts || pl_conversation_create(&c, &err) != PL_OK) {
-        pl_fail_memory(&err, sizeof *data, "a chat");
-        pl_field_fail_of(&f, "", &err);
+    if (!data)
+        pl_field_fail_of(&f, "", &(pl_error){PL_ERR_MEMORY, "out of memory"});
+    if (!data || !pl_call_converse(call, &f, spec))
         return false;
-    }
     spec->format_data = data;
     spec->prompt_field = "messages";
     pl_openai_fingerprint(call, data->fingerprint);
-    read_fields(call, &f, data, c, spec);
-    if (pl_fields_done(&f)) {
-        const pl_model *model = pl_service_model(pl_call_service(call));
-        if (pl_conversation_tokens(c, model, &spec->prompts[0], &err) == PL_OK)
-            spec->n_prompts = 1;
-        else
-            pl_field_fail_of(&f, "messages", &err);
-    }
-    pl_conversation_free(c);
-    return !pl_fields_failed(&f);
+    read_fields(call, &f, data, spec->conversation, spec);
+    return pl_fields_done(&f);
 }
 
 /* ---- writing: parts ---------------------------------------------------------------------------- */

@@ -43,6 +43,15 @@ static void put_paths(pl_json *json, const pl_model *model)
     pl_json_end_array(json);
 }
 
+/* As llama.cpp's /props has them. */
+static void put_modalities(pl_json *json, const pl_model *model)
+{
+    pl_json_key_object(json, "modalities");
+    pl_json_put_bool(json, "vision", pl_model_takes(model, PL_MEDIA_IMAGE));
+    pl_json_put_bool(json, "audio", pl_model_takes(model, PL_MEDIA_AUDIO));
+    pl_json_end_object(json);
+}
+
 static void put_sampling(pl_json *json, const pl_sampling *sampling)
 {
     pl_json_key_object(json, "sampling");
@@ -83,6 +92,7 @@ void pl_api_props(void *user, pl_exchange *x)
     pl_json_put_int(&json, "hidden_size", pl_model_hidden_size(model));
     pl_json_put_int(&json, "parallel", info.sessions);
     pl_json_put_int(&json, "threads", info.threads);
+    put_modalities(&json, model);
     put_sampling(&json, &params->sampling);
     pl_json_end_object(&json);
     pl_respond_json(x, 200, &json);

@@ -1,7 +1,6 @@
 #include "host/serve/api_messages.h"
 
 #include "host/serve/api_messages_read.h"
-#include "host/serve/job.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -45,19 +44,6 @@ static void read_output_config(pl_call *call, pl_fields *f, pl_call_spec *spec)
     pl_fields_done(&config);
 }
 
-static bool make_prompt(pl_call *call, pl_fields *f, pl_conversation *c, pl_call_spec *spec)
-{
-    pl_error err;
-    pl_tokens prompt;
-    if (pl_conversation_tokens(c, pl_service_model(pl_call_service(call)), &prompt, &err) != PL_OK) {
-        pl_field_fail_of(f, "messages", &err);
-        return false;
-    }
-    spec->prompts[0] = prompt;
-    spec->n_prompts = 1;
-    return true;
-}
-
 static void read_settings(pl_call *call, pl_fields *f, pl_call_spec *spec)
 {
     pl_call_read_common(call, f, spec);
@@ -70,27 +56,25 @@ static void read_settings(pl_call *call, pl_fields *f, pl_call_spec *spec)
     spec->stream = pl_field_bool(f, "stream", false);
     spec->prompt_field = "messages";
     spec->format_data = pl_call_keep(call, sizeof(message_stream));
-    spec->prompts = pl_call_keep(call, sizeof *spec->prompts);
-    if (!spec->format_data || !spec->prompts)
+    if (!spec->format_data)
         pl_field_fail_of(f, "", &(pl_error){PL_ERR_MEMORY, "out of memory"});
+}
+
+static void read_talk(pl_call *call, pl_fields *f, pl_call_spec *spec)
+{
+    pl_tool_offer offer = {0};
+    pl_messages_read(f, spec->conversation, &offer);
+    pl_tool_offer_use(&offer, call, f, "tools", spec->conversation, spec);
 }
 
 static bool read_body(pl_call *call, json_t *body, pl_call_spec *spec, pl_api_error *error)
 {
     pl_fields f = pl_fields_of(body, error, "%s", "");
-    pl_tool_offer offer = {0};
-    pl_conversation *c;
-    pl_error err;
-    if (pl_conversation_create(&c, &err) != PL_OK) {
-        pl_field_fail_of(&f, "", &err);
+    if (!pl_call_converse(call, &f, spec))
         return false;
-    }
     read_settings(call, &f, spec);
-    pl_messages_read(&f, c, &offer);
-    pl_tool_offer_use(&offer, call, &f, "tools", c, spec);
-    bool good = pl_fields_done(&f) && make_prompt(call, &f, c, spec);
-    pl_conversation_free(c);
-    return good;
+    read_talk(call, &f, spec);
+    return pl_fields_done(&f);
 }
 
 /* ---- what an answer is told with --------------------------------------------------------------- */
@@ -333,33 +317,33 @@ void pl_api_messages(void *user, pl_exchange *x)
 
 /* ---- counting ---------------------------------------------------------------------------------- */
 
-static void count_tokens(pl_service *service, json_t *body, pl_json *json, pl_api_error *error)
+static bool read_count(pl_call *call, json_t *body, pl_call_spec *spec, pl_api_error *error)
 {
     pl_fields f = pl_fields_of(body, error, "%s", "");
-    pl_conversation *c;
     pl_tool_offer offer = {0};
-    pl_tokens tokens = {0};
-    pl_error err;
-    if (pl_conversation_create(&c, &err) != PL_OK) {
-        pl_field_fail_of(&f, "", &err);
-        return;
-    }
+    if (!pl_call_converse(call, &f, spec))
+        return false;
+    spec->count = true;
+    spec->prompt_field = "messages";
     pl_field_ignore(&f, "model");
     pl_field_ignore(&f, "output_config");
-    pl_messages_read(&f, c, &offer);
+    pl_messages_read(&f, spec->conversation, &offer);
     if (offer.tools && offer.choice != PL_TOOLS_NONE)
-        pl_conversation_offer(c, offer.tools, offer.parallel);
-    if (pl_fields_done(&f) && pl_conversation_tokens(c, pl_service_model(service), &tokens, &err) != PL_OK)
-        pl_field_fail_of(&f, "messages", &err);
+        pl_conversation_offer(spec->conversation, offer.tools, offer.parallel);
     json_decref(offer.tools);
-    pl_conversation_free(c);
-    pl_json_begin_object(json);
-    pl_json_put_size(json, "input_tokens", tokens.n);
-    pl_json_end_object(json);
-    pl_tokens_free(&tokens);
+    return pl_fields_done(&f);
 }
+
+static void whole_count(pl_call *call, pl_json *json)
+{
+    pl_json_begin_object(json);
+    pl_json_put_int(json, "input_tokens", pl_call_count(call).prompt);
+    pl_json_end_object(json);
+}
+
+static const pl_call_format count_format = {.read = read_count, .whole = whole_count};
 
 void pl_api_count_tokens(void *user, pl_exchange *x)
 {
-    pl_job_start(user, x, count_tokens);
+    pl_call_start(user, x, &count_format);
 }

@@ -17,16 +17,40 @@ static const char *read_text_block(pl_fields *block)
 
 static void refuse_block(pl_fields *block, const char *type)
 {
-    bool media = strcmp(type, "image") == 0 || strcmp(type, "document") == 0;
-    pl_field_fail(block, "type", "unsupported_value",
-                  media ? "%s: blocks of type '%.60s' are not supported: this server reads text only."
-                        : "%s: blocks of type '%.60s' are not supported here.",
+    pl_field_fail(block, "type", "unsupported_value", "%s: blocks of type '%.60s' are not supported here.",
                   block->where, type);
+}
+
+/* {"type": "image", "source": {"type": "base64", "media_type", "data"} or {"type": "url", "url"}} */
+static void read_image(pl_fields *block, pl_conversation *c)
+{
+    static const char *const types[] = {"base64", "url", NULL};
+    static const pl_media_kind image = PL_MEDIA_IMAGE;
+    pl_media_part part = {0};
+    pl_media_kind kind = image;
+    pl_field_ignore(block, "cache_control");
+    pl_field_require(block, "source");
+    pl_fields source = pl_fields_of(pl_field_object(block, "source"), block->error, "%s.source", block->where);
+    pl_field_require(&source, "type");
+    if (pl_field_choice(&source, "type", 0, types) == 0) {
+        const char *type = pl_field_required_text(&source, "media_type");
+        if (!pl_fields_failed(block) && (!pl_media_kind_of_type(type, strlen(type), &kind) || kind != image))
+            pl_field_fail(&source, "media_type", "invalid_value", "%s.media_type: '%.60s' is no type of images.",
+                          source.where, type);
+        pl_media_read_base64(&source, "data", image, &part);
+    } else {
+        pl_media_read_url(&source, "url", &image, &part);
+    }
+    pl_fields_done(&source);
+    if (pl_fields_done(block))
+        pl_conversation_show(c, &part);
+    else
+        pl_media_part_free(&part);
 }
 
 /* ---- content of a message ---- */
 
-/* What a function gave back: a text, or blocks of text, put together in out. */
+/* What a function gave back: a text, or blocks of text, put together in out. Images among them are shown after it. */
 static void read_result_text(pl_fields *block, pl_strbuf *out)
 {
     json_t *content = pl_field_any(block, "content"), *item;
@@ -40,13 +64,27 @@ static void read_result_text(pl_fields *block, pl_strbuf *out)
     {
         pl_fields part = pl_fields_of(item, block->error, "%s.content[%zu]", block->where, i);
         const char *type = pl_field_required_text(&part, "type");
+        if (strcmp(type, "image") == 0)
+            continue;
         if (strcmp(type, "text") != 0)
             refuse_block(&part, type);
-        if (i)
+        if (out->n)
             pl_strbuf_add_text(out, "\n");
         pl_strbuf_add_text(out, read_text_block(&part));
         if (!pl_fields_done(&part))
             return;
+    }
+}
+
+static void read_result_images(pl_fields *block, pl_conversation *c)
+{
+    json_t *content = json_object_get(block->object, "content"), *item;
+    size_t i;
+    json_array_foreach(content, i, item)
+    {
+        pl_fields part = pl_fields_of(item, block->error, "%s.content[%zu]", block->where, i);
+        if (!pl_fields_failed(block) && strcmp(pl_field_required_text(&part, "type"), "image") == 0)
+            read_image(&part, c);
     }
 }
 
@@ -71,6 +109,8 @@ static void read_result(pl_fields *block, pl_conversation *c)
     else if (pl_fields_done(block) && !pl_conversation_result(c, id, NULL, text.data ? text.data : "", text.n))
         pl_field_fail(block, "tool_use_id", "invalid_value", "%s: no tool_use block before has the id '%.100s'.",
                       block->where, id);
+    else
+        read_result_images(block, c);
     pl_strbuf_free(&text);
 }
 
@@ -98,6 +138,8 @@ static void read_block(pl_fields *block, pl_speaker speaker, pl_conversation *c)
         const char *text = read_text_block(block);
         if (pl_fields_done(block))
             pl_conversation_say(c, speaker, text, strlen(text));
+    } else if (strcmp(type, "image") == 0 && speaker == PL_SPEAKER_USER) {
+        read_image(block, c);
     } else if (strcmp(type, "tool_use") == 0 && speaker == PL_SPEAKER_MODEL) {
         read_use(block, c);
     } else if (strcmp(type, "tool_result") == 0 && speaker == PL_SPEAKER_USER) {

@@ -45,6 +45,12 @@ static void put_entry(const pl_service *s, size_t i, const char *id, pl_json *js
     pl_json_put_int(json, "model_context", pl_model_context(pl_service_model(s)));
     pl_json_put_int(json, "vocabulary", pl_model_vocab_size(pl_service_model(s)));
     pl_json_put_int(json, "embedding", pl_model_hidden_size(pl_service_model(s)));
+    pl_json_key_array(json, "input");
+    pl_json_string(json, "text");
+    for (pl_media_kind kind = PL_MEDIA_IMAGE; kind <= PL_MEDIA_AUDIO; kind++)
+        if (pl_model_takes(pl_service_model(s), kind))
+            pl_json_string(json, pl_media_kind_name(kind));
+    pl_json_end_array(json);
     pl_json_end_object(json);
 }
 

@@ -21,38 +21,81 @@ static void ignore_all(pl_fields *f, const char *const *names)
 /* ---- input ------------------------------------------------------------------------------------- */
 
 /* The text of a part of a message or of a function's output. */
-static const char *read_part(pl_fields *part)
+static const char *read_text_part(pl_fields *part, const char *type)
 {
     static const char *const ignored[] = {"annotations", "logprobs", "parsed", "prompt_cache_breakpoint", NULL};
-    const char *type = pl_field_required_text(part, "type");
     bool refusal = strcmp(type, "refusal") == 0;
     bool text = strcmp(type, "input_text") == 0 || strcmp(type, "output_text") == 0 || strcmp(type, "text") == 0;
     if (!text && !refusal)
-        pl_field_fail(part, "type", "unsupported_value",
-                      "%s: parts of type '%.60s' are not supported: this server reads text only.", part->where, type);
+        pl_field_fail(part, "type", "unsupported_value", "%s: parts of type '%.60s' are not supported here.",
+                      part->where, type);
     ignore_all(part, ignored);
     return pl_field_required_text(part, refusal ? "refusal" : "text");
 }
 
-/* A string, or an array of parts, of the field `name`: each text is passed on. */
-static void read_texts(pl_fields *f, const char *name, void (*take)(void *user, const char *text), void *user)
+static bool is_shown(const char *type)
+{
+    return strcmp(type, "input_image") == 0 || strcmp(type, "input_audio") == 0 || strcmp(type, "input_file") == 0;
+}
+
+/* {"type": "input_image", "image_url", "detail"}, {"type": "input_file", "file_data"} or {"type": "input_audio",
+ * "input_audio": {"data", "format"}} */
+static void read_shown_part(pl_fields *part, const char *type, pl_conversation *c)
+{
+    static const pl_media_kind image = PL_MEDIA_IMAGE;
+    pl_media_part shown = {0};
+    if (strcmp(type, "input_audio") == 0) {
+        pl_field_require(part, "input_audio");
+        pl_fields object = pl_fields_of(pl_field_object(part, "input_audio"), part->error, "%s.input_audio",
+                                        part->where);
+        pl_media_read_input_audio(&object, &shown);
+    } else if (strcmp(type, "input_file") == 0) {
+        pl_media_read_file(part, &shown);
+    } else {
+        if (pl_field_given(part, "file_id"))
+            pl_field_fail(part, "file_id", "unsupported_parameter",
+                          "Unsupported parameter: 'file_id'. Nothing is stored here: send 'image_url'.");
+        int32_t side = pl_media_read_detail(part);
+        pl_media_read_url(part, "image_url", &image, &shown);
+        shown.side = side;
+    }
+    pl_field_ignore(part, "prompt_cache_breakpoint");
+    if (pl_fields_done(part))
+        pl_conversation_show(c, &shown);
+    else
+        pl_media_part_free(&shown);
+}
+
+typedef struct listener {
+    void (*text)(void *user, const char *text);
+    void *user;
+    pl_conversation *show; /* NULL: nothing can be shown */
+} listener;
+
+/* A string, or an array of parts, of the field `name`: texts and what is shown are passed on. */
+static void read_parts(pl_fields *f, const char *name, const listener *l)
 {
     json_t *value = pl_field_any(f, name), *item;
     size_t i;
     if (!value || json_is_string(value)) {
         const char *text = pl_field_required_text(f, name);
         if (!pl_fields_failed(f))
-            take(user, text);
+            l->text(l->user, text);
         return;
     }
     value = pl_field_array(f, name, MAX_PARTS);
     json_array_foreach(value, i, item)
     {
         pl_fields part = pl_fields_of(item, f->error, "%s.%s[%zu]", f->where, name, i);
-        const char *text = read_part(&part);
+        const char *type = pl_field_required_text(&part, "type");
+        if (is_shown(type) && l->show) {
+            read_shown_part(&part, type, l->show);
+            continue;
+        }
+        const char *text = read_text_part(&part, type);
         if (!pl_fields_done(&part))
             return;
-        take(user, text);
+        l->text(l->user, text);
     }
 }
 
@@ -80,7 +123,7 @@ static void read_message(pl_fields *item, pl_conversation *c)
     pl_field_require(item, "role");
     speech s = {c, speakers[pl_field_choice(item, "role", 0, roles)]};
     ignore_all(item, ignored);
-    read_texts(item, "content", say, &s);
+    read_parts(item, "content", &(listener){say, &s, s.speaker == PL_SPEAKER_USER ? c : NULL});
 }
 
 static void read_function_call(pl_fields *item, pl_conversation *c)
@@ -104,7 +147,7 @@ static void read_function_output(pl_fields *item, pl_conversation *c)
     const char *id = pl_field_required_text(item, "call_id");
     pl_strbuf text = {0};
     ignore_all(item, ignored);
-    read_texts(item, "output", add_text, &text);
+    read_parts(item, "output", &(listener){add_text, &text, NULL});
     if (text.failed)
         pl_field_fail_of(item, "output", &(pl_error){PL_ERR_MEMORY, "out of memory"});
     else if (pl_fields_done(item) && !pl_conversation_result(c, id, NULL, text.data ? text.data : "", text.n))
@@ -277,9 +320,9 @@ static void read_echo(pl_call *call, pl_fields *f, const pl_tool_offer *offer, p
     echo->parallel = offer->parallel;
 }
 
-static void read_conversation(pl_call *call, pl_fields *f, pl_conversation *c, pl_call_spec *spec,
-                              pl_responses_echo *echo)
+static void read_conversation(pl_call *call, pl_fields *f, pl_call_spec *spec, pl_responses_echo *echo)
 {
+    pl_conversation *c = spec->conversation;
     pl_tool_offer offer = {0};
     const char *instructions = pl_field_text(f, "instructions", NULL);
     if (instructions)
@@ -320,23 +363,9 @@ static void read_settings(pl_call *call, pl_fields *f, pl_call_spec *spec)
 bool pl_responses_read(pl_call *call, json_t *body, pl_call_spec *spec, pl_responses_echo *echo, pl_api_error *error)
 {
     pl_fields f = pl_fields_of(body, error, "%s", "");
-    pl_conversation *c;
-    pl_error err;
-    if (pl_conversation_create(&c, &err) != PL_OK) {
-        pl_field_fail_of(&f, "", &err);
+    if (!pl_call_converse(call, &f, spec))
         return false;
-    }
     read_settings(call, &f, spec);
-    read_conversation(call, &f, c, spec, echo);
-    spec->prompts = pl_call_keep(call, sizeof *spec->prompts);
-    if (!spec->prompts)
-        pl_field_fail_of(&f, "", &(pl_error){PL_ERR_MEMORY, "out of memory"});
-    if (pl_fields_done(&f)) {
-        if (pl_conversation_tokens(c, pl_service_model(pl_call_service(call)), &spec->prompts[0], &err) == PL_OK)
-            spec->n_prompts = 1;
-        else
-            pl_field_fail_of(&f, "input", &err);
-    }
-    pl_conversation_free(c);
-    return !pl_fields_failed(&f);
+    read_conversation(call, &f, spec, echo);
+    return pl_fields_done(&f);
 }

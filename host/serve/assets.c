@@ -46,9 +46,10 @@ void pl_api_asset(void *user, pl_exchange *x)
     pl_exchange_set_header(x, "ETag", asset->etag);
     pl_exchange_set_header(x, "Cache-Control", "no-cache");
     pl_exchange_set_header(x, "Referrer-Policy", "no-referrer");
-    pl_exchange_set_header(x, "Content-Security-Policy",
-                           "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
-                           "form-action 'none'; frame-ancestors 'none'");
+    pl_exchange_set_header(
+        x, "Content-Security-Policy",
+        "default-src 'self'; img-src 'self' data:; media-src 'self' data:; object-src 'none'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'");
     if (known && strstr(known, asset->etag))
         pl_exchange_respond(x, 304, NULL, "", 0);
     else

@@ -31,6 +31,9 @@ static void call_free(pl_call *call)
     free(call->choices);
     for (size_t i = 0; i < call->spec.n_prompts; i++)
         pl_tokens_free(&call->spec.prompts[i]);
+    if (call->format->free)
+        call->format->free(call);
+    pl_conversation_free(call->spec.conversation);
     pl_grammar_free(call->spec.grammar);
     arrivals_free(&call->arrived);
     arrivals_free(&call->looked);
@@ -39,6 +42,7 @@ static void call_free(pl_call *call)
     pl_arena_free(call->memory);
     pthread_mutex_destroy(&call->lock);
     free(call->body);
+    free(call->content_type);
     free(call);
 }
 
@@ -105,116 +109,6 @@ void call_cancel(pl_call *call)
     }
 }
 
-/* ---- on a service thread ----------------------------------------------------------------------- */
-
-static void preset(pl_call *call)
-{
-    const pl_service_params *params = pl_service_parameters(call->service);
-    pl_call_spec *spec = &call->spec;
-    spec->n = 1;
-    spec->prompt_field = "";
-    spec->request.path = params->path;
-    spec->request.generation = pl_generation_default();
-    spec->request.generation.max_tokens = params->max_tokens;
-    spec->request.generation.sampling = params->sampling;
-    spec->request.generation.draft = params->draft;
-    spec->request.generation.sampling.seed = call->random;
-    call->model = params->name;
-}
-
-static bool make_choices(pl_call *call, pl_api_error *error)
-{
-    size_t n = call->spec.n_prompts * (size_t)call->spec.n;
-    choice *choices = calloc(n, sizeof *choices);
-    if (!choices) {
-        pl_error err;
-        pl_fail_memory(&err, n * sizeof *choices, "a call's choices");
-        *error = pl_api_error_of(&err);
-        return false;
-    }
-    for (size_t i = 0; i < n; i++) {
-        choices[i].call = call;
-        choices[i].index = (int32_t)i;
-        choices[i].parser.names = call->spec.tool_names;
-    }
-    pthread_mutex_lock(&call->lock);
-    call->choices = choices;
-    call->n_choices = call->n_open = (int32_t)n;
-    pthread_mutex_unlock(&call->lock);
-    return true;
-}
-
-/* A request that was refused holds nothing: its on_done never comes. */
-static bool submit(pl_call *call, choice *c, pl_api_error *error)
-{
-    const pl_call_spec *spec = &call->spec;
-    const pl_tokens *prompt = &spec->prompts[c->index / spec->n];
-    pl_request r = spec->request;
-    uint64_t id = 0;
-    pl_error err = {.message = ""};
-    r.prompt = prompt->ids;
-    r.n_prompt = prompt->n;
-    r.generation.grammar = spec->grammar;
-    r.generation.sampling.seed += (uint64_t)c->index;
-    r.generation.on_token = call_token;
-    r.generation.user = r.user = c;
-    r.on_done = call_done;
-    call_hold(call);
-    if (pl_scheduler_submit(pl_service_scheduler(call->service), &r, &id, &err) != PL_OK) {
-        *error = pl_api_error_of(&err);
-        if (error->status == 400 && !error->param[0])
-            snprintf(error->param, sizeof error->param, "%s", spec->prompt_field);
-        call_release(call);
-        return false;
-    }
-    pthread_mutex_lock(&call->lock);
-    c->request = id;
-    bool gone = call->gone;
-    pthread_mutex_unlock(&call->lock);
-    if (gone)
-        pl_scheduler_cancel(pl_service_scheduler(call->service), id);
-    return true;
-}
-
-static bool submit_all(pl_call *call, pl_api_error *error)
-{
-    for (int32_t i = 0; i < call->n_choices; i++)
-        if (!submit(call, &call->choices[i], error))
-            return false;
-    return true;
-}
-
-/* The body as read is there until all is submitted, so that a format may borrow from it. */
-static bool read_and_submit(pl_call *call, pl_api_error *error)
-{
-    json_t *root = pl_fields_parse(call->body, call->n_body, error);
-    free(call->body);
-    call->body = NULL;
-    bool done = root && call->format->read(call, root, &call->spec, error) && make_choices(call, error) &&
-                submit_all(call, error);
-    json_decref(root);
-    return done;
-}
-
-static void work(void *user)
-{
-    pl_call *call = user;
-    pl_api_error error = {0};
-    pthread_mutex_lock(&call->lock);
-    bool gone = call->gone;
-    pthread_mutex_unlock(&call->lock);
-    if (!gone) {
-        preset(call);
-        if (!read_and_submit(call, &error))
-            call_fail(call, &error); /* the loop responds, and ends what was submitted */
-    }
-    pthread_mutex_lock(&call->lock);
-    call->submitted = true;
-    pthread_mutex_unlock(&call->lock);
-    call_tell(call); /* of answers that were there before */
-    call_release(call);
-}
-
 /* ---- on the loop ------------------------------------------------------------------------------- */
 
 /* The time and address where the system gives no random numbers (a kernel still starting): ids are only to differ. */
@@ -234,15 +128,17 @@ static pl_status call_create(pl_service *service, pl_exchange *x, const pl_call_
                              pl_error *err)
 {
     size_t n_body;
-    const char *body = pl_exchange_body(x, &n_body);
+    const char *body = pl_exchange_body(x, &n_body), *type = pl_exchange_header(x, "Content-Type");
     pl_call *call = calloc(1, sizeof *call);
-    char *copy = malloc(n_body + 1);
+    char *copy = malloc(n_body + 1), *content_type = type ? strdup(type) : NULL;
     pl_arena *memory = NULL;
-    pl_status status = call && copy ? pl_arena_create(MEMORY_CHUNK_BYTES, &memory, err)
-                                    : pl_fail_memory(err, sizeof *call + n_body, "a call");
+    bool there = call && copy && (content_type || !type);
+    pl_status status = there ? pl_arena_create(MEMORY_CHUNK_BYTES, &memory, err)
+                             : pl_fail_memory(err, sizeof *call + n_body, "a call");
     if (status != PL_OK) {
         free(call);
         free(copy);
+        free(content_type);
         return status;
     }
     if (n_body)
@@ -254,6 +150,7 @@ static pl_status call_create(pl_service *service, pl_exchange *x, const pl_call_
                       .format = format,
                       .exchange = x,
                       .body = copy,
+                      .content_type = content_type,
                       .n_body = n_body,
                       .memory = memory,
                       .refs = 2, /* the exchange's and the work's */
@@ -277,7 +174,8 @@ void pl_call_start(pl_service *service, pl_exchange *x, const pl_call_format *fo
     pl_exchange_on_gone(x, call_gone, call);
     pl_status status = pl_call_quiet_watch(pl_service_news(service), call->http, &call->quiet, &err);
     if (status == PL_OK)
-        status = pl_service_work(service, work, call, &err);
+        status = format->prompt ? pl_service_work_media(service, call_work, call, &err)
+                                : pl_service_work(service, call_work, call, &err);
     if (status != PL_OK) {
         pl_api_error error = pl_api_error_of(&err);
         call_respond_failed(call, &error, 1);
@@ -307,6 +205,11 @@ const pl_call_choice *pl_call_choice_at(const pl_call *call, int32_t i)
     return &call->choices[i].shown;
 }
 
+const char *pl_call_content_type(const pl_call *call)
+{
+    return call->content_type;
+}
+
 const char *pl_call_id(const pl_call *call)
 {
     return call->id;
@@ -320,6 +223,11 @@ int64_t pl_call_created(const pl_call *call)
 const char *pl_call_model(const pl_call *call)
 {
     return call->model;
+}
+
+void pl_call_set_data(pl_call *call, void *data)
+{
+    call->spec.format_data = data;
 }
 
 void pl_call_set_model(pl_call *call, const char *model)

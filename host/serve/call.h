@@ -2,7 +2,8 @@
  * streamed. What is particular to an API is a pl_call_format; all else is here.
  *
  *     loop       pl_call_start() by the route's handler; the body goes to a thread of the service
- *     service    format->read(): JSON to a pl_call_spec, tokens among it; pl_scheduler_submit() of each choice
+ *     service    format->read(): JSON to a pl_call_spec; pl_scheduler_submit() of each choice
+ *     media      where there are images or sound: these become prompts first, one after another, with a turn for others between
  *     scheduler  pieces of answers pile up in the call, the loop is told once (call_news.h)
  *     loop       format->piece() for each piece of a streamed call, format->finish() at the end
  *
@@ -14,7 +15,9 @@
 #include "host/base/arena.h"
 #include "host/base/json_out.h"
 #include "host/base/strbuf.h"
+#include "host/serve/conversation.h"
 #include "host/serve/fields.h"
+#include "host/serve/media_encode.h"
 #include "host/serve/service.h"
 #include "host/serve/tool_calls.h"
 
@@ -26,7 +29,12 @@ typedef struct pl_call pl_call;
 typedef struct pl_call_spec {
     pl_tokens *prompts; /* [n_prompts]; freed with the call */
     size_t n_prompts;
-    int32_t n;          /* choices of each prompt; those of prompt p are p * n to p * n + n - 1 */
+    pl_conversation
+        *conversation;    /* becomes the only prompt; freed once it has, or with the call; NULL: prompts are there,
+                                      or format->prompt makes them */
+    bool count;           /* nothing is answered, the prompts are only counted */
+    int64_t audio_tokens; /* of the conversation's prompt, in sound */
+    int32_t n;            /* choices of each prompt; those of prompt p are p * n to p * n + n - 1 */
     pl_request request; /* for all; filled with presets before read(). Prompt, client and callbacks are the call's, seed
                             counts up over the choices. What it points to lives in the call's memory */
     pl_grammar *grammar;           /* freed with the call; or NULL */
@@ -84,8 +92,18 @@ typedef struct pl_call_choice {
 } pl_call_choice;
 
 typedef struct pl_call_format {
+    /* On a thread of the service: a body that is not JSON as an object for read(). NULL: it is JSON. What it returns is
+     * released with what else is read of the body, which stays as long as that. */
+    json_t *(*parse)(pl_call *call, const char *body, size_t n, pl_api_error *error);
+
     /* On a service thread. False: *error says why, and is responded. */
     bool (*read)(pl_call *call, json_t *body, pl_call_spec *spec, pl_api_error *error);
+
+    /* On a media thread, as are the two above where this is given: makes prompts[i], in order, when answers of the ones before
+     * are mostly there. Takes none of the call's memory. release: it is not called any more. */
+    bool (*prompt)(pl_call *call, size_t i, const pl_media_stop *stop, pl_tokens *out, pl_api_error *error);
+    void (*release)(pl_call *call);
+    void (*free)(pl_call *call); /* the call's end, on any thread */
 
     /* On the loop, streamed calls only. Each appends whole SSE events to out (pl_call_event). begin: before the first
      * piece of any choice. piece: in order for each choice, those that have text or, where asked for, a logprob; where
@@ -101,6 +119,9 @@ typedef struct pl_call_format {
     /* On the loop: the whole response of a call that is not streamed, as JSON. */
     void (*whole)(pl_call *call, pl_json *out);
 
+    /* Instead, where it is no JSON: returns its Content-Type. */
+    const char *(*plain)(pl_call *call, pl_strbuf *out);
+
     bool repeats; /* the end of a stream says all of it again: pieces are kept for it */
 } pl_call_format;
 
@@ -113,9 +134,11 @@ pl_service *pl_call_service(const pl_call *call);
 const pl_call_spec *pl_call_asked(const pl_call *call);
 int32_t pl_call_choices(const pl_call *call);
 const pl_call_choice *pl_call_choice_at(const pl_call *call, int32_t i);
-const char *pl_call_id(const pl_call *call);    /* 24 characters, unique: for "chatcmpl-..." */
-int64_t pl_call_created(const pl_call *call);   /* Unix time */
-const char *pl_call_model(const pl_call *call); /* as asked for: "NAME:e2b" */
+const char *pl_call_content_type(const pl_call *call); /* of the body; NULL: not told */
+const char *pl_call_id(const pl_call *call);           /* 24 characters, unique: for "chatcmpl-..." */
+int64_t pl_call_created(const pl_call *call);          /* Unix time */
+const char *pl_call_model(const pl_call *call);        /* as asked for: "NAME:e2b" */
+void pl_call_set_data(pl_call *call, void *data);      /* the spec's format_data, before read() */
 void pl_call_set_model(pl_call *call, const char *model);
 
 /* Memory that lives as long as the call; NULL: none. The text of n bytes gets a NUL. */
@@ -130,6 +153,9 @@ void pl_call_read_common(pl_call *call, pl_fields *f, pl_call_spec *spec);
 /* temperature (0 to hottest), top_p, top_k, min_p, typical_p, repeat_penalty, presence_penalty, frequency_penalty,
  * logit_bias, seed, ignore_eos. */
 void pl_call_read_sampling(pl_call *call, pl_fields *f, double hottest, pl_call_spec *spec);
+
+/* The spec's conversation, made anew. False: told to f. */
+bool pl_call_converse(pl_call *call, pl_fields *f, pl_call_spec *spec);
 
 /* Limits the answer to what is asked for, 0: as much as the server gives; more than that is an error of field `name`. */
 void pl_call_read_max_tokens(pl_call *call, pl_fields *f, const char *name, pl_call_spec *spec);
@@ -153,7 +179,7 @@ const char *pl_call_finish_name(const pl_call_choice *choice);
 
 /* Tokens of all choices: prompts (each counted once), of them reused, answers. */
 typedef struct pl_call_usage {
-    int64_t prompt, reused, answer;
+    int64_t prompt, reused, answer, audio; /* audio: of the prompt */
 } pl_call_usage;
 pl_call_usage pl_call_count(const pl_call *call);
 

@@ -109,6 +109,7 @@ void call_done(void *user, const pl_outcome *outcome)
     bool wanted = !call->gone;
     kept = kept && append(&call->arrived, (arrival){.choice = c->index, .id = -1, .done = true}, "", NULL);
     bool last = --call->n_open == 0;
+    bool on = call_may_go_on(call);
     pthread_mutex_unlock(&call->lock);
     if (wanted && !kept) {
         pl_error err = {.status = outcome->status};
@@ -118,5 +119,7 @@ void call_done(void *user, const pl_outcome *outcome)
     } else if (wanted && (last || call->spec.stream)) {
         call_tell(call);
     }
+    if (on)
+        call_go_on(call);
     call_release(call);
 }

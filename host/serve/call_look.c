@@ -273,18 +273,32 @@ static bool take_arrivals(pl_call *call)
     return !call->out.failed;
 }
 
-static void respond_whole(pl_call *call)
+static pl_status print_whole(pl_call *call, const char **type, char **text, size_t *n)
 {
     pl_json json = pl_json_to_buffer();
+    pl_strbuf plain = {0};
+    if (call->format->plain) {
+        *type = call->format->plain(call, &plain);
+        pl_status status = pl_strbuf_take(&plain, text, n, NULL);
+        pl_strbuf_free(&plain);
+        return status;
+    }
+    *type = "application/json";
+    call->format->whole(call, &json);
+    return pl_json_take(&json, text, n, NULL);
+}
+
+static void respond_whole(pl_call *call)
+{
+    const char *type;
     char *text;
     size_t n;
-    call->format->whole(call, &json);
-    if (pl_json_take(&json, &text, &n, NULL) != PL_OK) {
+    if (print_whole(call, &type, &text, &n) != PL_OK) {
         fail_for_memory(call);
         return;
     }
     note(call);
-    pl_exchange_respond(call->exchange, 200, "application/json", text, n);
+    pl_exchange_respond(call->exchange, 200, type, text, n);
     free(text);
     let_go(call);
 }

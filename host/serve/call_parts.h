@@ -44,8 +44,10 @@ struct pl_call {
     pl_http *http;
     const pl_call_format *format;
     pl_exchange *exchange; /* NULL once it is over */
-    char *body;
+    char *body, *content_type;
     size_t n_body;
+    json_t *root;      /* what was read of the body; until all is submitted, as the spec borrows from it */
+    size_t n_prepared; /* prompts whose choices are submitted */
     pl_arena *memory;
     pl_call_spec spec;
     char id[25];
@@ -62,9 +64,11 @@ struct pl_call {
 
     pthread_mutex_t lock;
     int32_t refs;
-    bool gone;      /* nobody wants the answers any more */
-    bool told;      /* is among the news */
-    bool submitted; /* all choices; the loop looks at nothing but an error before */
+    bool gone; /* nobody wants the answers any more */
+    bool told; /* is among the news */
+    bool
+        submitted; /* all choices, of streams those of the first prompt; the loop looks at nothing but an error before */
+    bool paused;   /* the next prompt waits until an answer is there */
     pl_api_error error;
     double retry_after_s;
     int32_t n_open; /* choices not done */
@@ -81,6 +85,13 @@ void call_fail(pl_call *call, const pl_api_error *error);
 void call_cancel(pl_call *call);
 
 void call_tell(pl_call *call); /* the loop */
+
+/* ---- call_work.c: on the service's threads; user: a call, and a reference of it ---- */
+
+void call_work(void *user);
+void call_prepare(void *user);      /* the next prompt */
+bool call_may_go_on(pl_call *call); /* under the lock: it was paused and is no more */
+void call_go_on(pl_call *call);
 
 /* ---- call_arrive.c: on the scheduler's thread ---- */
 

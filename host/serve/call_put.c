@@ -26,7 +26,7 @@ const char *pl_call_finish_name(const pl_call_choice *choice)
 pl_call_usage pl_call_count(const pl_call *call)
 {
     const pl_call_spec *spec = pl_call_asked(call);
-    pl_call_usage usage = {0};
+    pl_call_usage usage = {.audio = spec->audio_tokens};
     for (int32_t i = 0; i < pl_call_choices(call); i++) {
         const pl_generated *answer = &pl_call_choice_at(call, i)->answer;
         usage.answer += (int64_t)answer->n_tokens;

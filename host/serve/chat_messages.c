@@ -6,40 +6,76 @@ enum { ROLE_SYSTEM, ROLE_DEVELOPER, ROLE_USER, ROLE_ASSISTANT, ROLE_TOOL, ROLE_F
 
 /* ---- contents ---------------------------------------------------------------------------------- */
 
-static void refuse_part(pl_fields *part, const char *type)
+/* What a message says, as its content is read. */
+typedef struct said {
+    pl_strbuf text;
+    pl_conversation *show; /* a user's: gets text and what is shown in their order; NULL: nothing can be shown */
+    bool shown;            /* something was */
+} said;
+
+static void end_text(said *s)
 {
-    static const char *const other[] = {"image_url", "input_audio", "file", "image", "audio", "video", NULL};
-    for (size_t i = 0; other[i]; i++)
-        if (strcmp(other[i], type) == 0)
-            pl_field_fail(part, "type", "unsupported_value",
-                          "Unsupported value: '%s'. This server reads text only: images, audio and files are not "
-                          "supported.",
-                          type);
-    pl_field_fail(part, "type", "invalid_value", "Invalid value: '%.100s'. Supported values are: 'text' and 'refusal'.",
-                  type);
+    if (s->text.n)
+        pl_conversation_say(s->show, PL_SPEAKER_USER, s->text.data, s->text.n);
+    pl_strbuf_clear(&s->text);
 }
 
-static void read_part(pl_fields *f, json_t *value, size_t index, pl_strbuf *out)
+static void read_text(pl_fields *part, const char *name, said *s)
 {
+    if (s->text.n)
+        pl_strbuf_add_text(&s->text, "\n");
+    pl_strbuf_add_text(&s->text, pl_field_required_text(part, name));
+}
+
+static bool read_image(pl_fields *image, pl_media_part *out)
+{
+    static const pl_media_kind kind = PL_MEDIA_IMAGE;
+    int32_t side = pl_media_read_detail(image);
+    bool read = pl_media_read_url(image, "url", &kind, out);
+    out->side = side;
+    return read;
+}
+
+/* {"type": NAME, NAME: {...}} */
+static void read_shown(pl_fields *part, const char *name, bool (*read)(pl_fields *f, pl_media_part *out), said *s)
+{
+    pl_media_part shown = {0};
+    if (!s->show)
+        pl_field_fail(part, "type", "unsupported_value",
+                      "Unsupported value: '%s'. Only messages of the role 'user' can hold images, audio and files.",
+                      name);
+    pl_field_require(part, name);
+    pl_fields object = pl_fields_of(pl_field_object(part, name), part->error, "%s.%s", part->where, name);
+    if (!pl_fields_failed(part) && read(&object, &shown) && pl_fields_done(&object)) {
+        end_text(s);
+        pl_conversation_show(s->show, &shown);
+        s->shown = true;
+    } else {
+        pl_media_part_free(&shown);
+    }
+}
+
+static void read_part(pl_fields *f, json_t *value, size_t index, said *s)
+{
+    static const char *const types[] = {"text", "refusal", "image_url", "input_audio", "file", NULL};
     pl_fields part = pl_fields_of(value, f->error, "%s.content[%zu]", f->where, index);
-    const char *type = pl_field_required_text(&part, "type");
+    pl_field_require(&part, "type");
+    int type = pl_field_choice(&part, "type", 0, types);
     if (pl_fields_failed(&part))
         return;
-    bool refusal = strcmp(type, "refusal") == 0;
-    if (!refusal && strcmp(type, "text") != 0) {
-        refuse_part(&part, type);
-        return;
+    switch (type) {
+    case 2: read_shown(&part, types[type], read_image, s); break;
+    case 3: read_shown(&part, types[type], pl_media_read_input_audio, s); break;
+    case 4: read_shown(&part, types[type], pl_media_read_file, s); break;
+    default: read_text(&part, types[type], s); break;
     }
-    if (out->n)
-        pl_strbuf_add_text(out, "\n");
-    pl_strbuf_add_text(out, pl_field_required_text(&part, refusal ? "refusal" : "text"));
     pl_field_ignore(&part, "cache_control");
     pl_field_ignore(&part, "prompt_cache_breakpoint");
     pl_fields_done(&part);
 }
 
-/* A string, or parts of text. */
-static void read_content(pl_fields *f, bool required, pl_strbuf *out)
+/* A string, or parts. */
+static void read_content(pl_fields *f, bool required, said *s)
 {
     if (required)
         pl_field_require(f, "content");
@@ -48,10 +84,10 @@ static void read_content(pl_fields *f, bool required, pl_strbuf *out)
     if (json_is_array(content)) {
         json_array_foreach(content, i, part)
         {
-            read_part(f, part, i, out);
+            read_part(f, part, i, s);
         }
     } else if (json_is_string(content)) {
-        pl_strbuf_add_text(out, pl_field_text(f, "content", ""));
+        pl_strbuf_add_text(&s->text, pl_field_text(f, "content", ""));
     } else if (content) {
         pl_field_fail_type(f, "content", "a string or an array of parts", content);
     }
@@ -100,14 +136,14 @@ static void read_assistant(pl_fields *f, pl_conversation *c)
     json_t *calls = pl_field_array(f, "tool_calls", PL_CHAT_MESSAGES);
     json_t *function = pl_field_object(f, "function_call");
     const char *refusal = pl_field_text(f, "refusal", NULL);
-    pl_strbuf text = {0};
+    said s = {0};
     bool alone = !calls && !function && !refusal;
-    read_content(f, alone, &text);
+    read_content(f, alone, &s);
     if (refusal)
-        pl_strbuf_add_text(&text, refusal);
-    if (is_whole(f, &text) && (text.n || alone))
-        pl_conversation_say(c, PL_SPEAKER_MODEL, text.data ? text.data : "", text.n);
-    pl_strbuf_free(&text);
+        pl_strbuf_add_text(&s.text, refusal);
+    if (is_whole(f, &s.text) && (s.text.n || alone))
+        pl_conversation_say(c, PL_SPEAKER_MODEL, s.text.data ? s.text.data : "", s.text.n);
+    pl_strbuf_free(&s.text);
     read_calls(f, calls, c);
     if (function) {
         pl_fields legacy = pl_fields_of(function, f->error, "%s.function_call", f->where);
@@ -124,24 +160,24 @@ static void read_result(pl_fields *f, int role, pl_conversation *c)
     bool legacy = role == ROLE_FUNCTION;
     const char *id = legacy ? NULL : pl_field_required_text(f, "tool_call_id");
     const char *name = legacy ? pl_field_required_text(f, "name") : NULL;
-    pl_strbuf text = {0};
+    said s = {0};
     pl_field_ignore(f, "name");
-    read_content(f, !legacy, &text);
-    if (is_whole(f, &text) && !pl_conversation_result(c, id, name, text.data ? text.data : "", text.n))
+    read_content(f, !legacy, &s);
+    if (is_whole(f, &s.text) && !pl_conversation_result(c, id, name, s.text.data ? s.text.data : "", s.text.n))
         pl_field_fail(f, "tool_call_id", "invalid_value",
                       "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
                       "'tool_calls'; there is no call '%.80s'.",
                       id);
-    pl_strbuf_free(&text);
+    pl_strbuf_free(&s.text);
 }
 
 static void read_plain(pl_fields *f, pl_speaker speaker, pl_conversation *c)
 {
-    pl_strbuf text = {0};
-    read_content(f, true, &text);
-    if (is_whole(f, &text))
-        pl_conversation_say(c, speaker, text.data ? text.data : "", text.n);
-    pl_strbuf_free(&text);
+    said s = {.show = speaker == PL_SPEAKER_USER ? c : NULL};
+    read_content(f, true, &s);
+    if (is_whole(f, &s.text) && (s.text.n || !s.shown))
+        pl_conversation_say(c, speaker, s.text.data ? s.text.data : "", s.text.n);
+    pl_strbuf_free(&s.text);
 }
 
 static void read_message(json_t *value, size_t index, pl_api_error *error, pl_conversation *c)

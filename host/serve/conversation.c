@@ -8,11 +8,22 @@ typedef struct turn {
     pl_strbuf text;
 } turn;
 
+/* Where something was shown: in this turn, before this byte of its text. */
+typedef struct place {
+    size_t turn, at;
+    pl_media_part part;
+} place;
+
+/* By pl_media_kind; they get newlines around them where they become tokens. */
+static const char *const placeholders[] = {"<image_soft_token>", "<audio_soft_token>"};
+
 struct pl_conversation {
     pl_strbuf system;
     pl_strbuf offer; /* of functions; "": none */
     turn *turns;
     size_t n_turns, room;
+    place *places;
+    size_t n_places, places_room;
     pl_strbuf calls; /* the last things that the model said, not yet in its turn */
     size_t n_calls;
     json_t *names;  /* of calls, by their ids */
@@ -40,7 +51,10 @@ void pl_conversation_free(pl_conversation *c)
         return;
     for (size_t i = 0; i < c->n_turns; i++)
         pl_strbuf_free(&c->turns[i].text);
+    for (size_t i = 0; i < c->n_places; i++)
+        pl_media_part_free(&c->places[i].part);
     free(c->turns);
+    free(c->places);
     pl_strbuf_free(&c->system);
     pl_strbuf_free(&c->offer);
     pl_strbuf_free(&c->calls);
@@ -69,11 +83,27 @@ static void add_quoted(pl_strbuf *out, const char *text, size_t n)
     json_decref(value);
 }
 
+/* Places of images and sound are made here alone: in what is said, their names are text. */
+static void add_said(pl_strbuf *out, const char *text, size_t n)
+{
+    size_t from = 0;
+    for (size_t i = 0; i < n; i++)
+        for (size_t kind = 0; kind < 2; kind++) {
+            size_t n_name = strlen(placeholders[kind]);
+            if (n - i < n_name || memcmp(text + i, placeholders[kind], n_name) != 0)
+                continue;
+            pl_strbuf_add(out, text + from, i + 1 - from);
+            pl_strbuf_add_text(out, "\u200b");
+            from = i + 1;
+        }
+    pl_strbuf_add(out, text + from, n - from);
+}
+
 static void add_paragraph(pl_strbuf *out, const char *text, size_t n)
 {
     if (out->n && n)
         pl_strbuf_add_text(out, "\n\n");
-    pl_strbuf_add(out, text, n);
+    add_said(out, text, n);
 }
 
 static void add_turn(pl_conversation *c, bool model)
@@ -91,18 +121,23 @@ static void add_turn(pl_conversation *c, bool model)
     c->turns[c->n_turns++] = (turn){.model = model};
 }
 
-/* The user speaks first, if only to say nothing. */
-static void say(pl_conversation *c, bool model, const char *text, size_t n)
+/* The user speaks first, if only to say nothing. NULL: there was no memory. */
+static turn *turn_of(pl_conversation *c, bool model)
 {
     if (model && c->n_turns == 0)
         add_turn(c, false);
     if (c->n_turns == 0 || c->turns[c->n_turns - 1].model != model)
         add_turn(c, model);
-    if (c->no_memory)
+    return c->no_memory ? NULL : &c->turns[c->n_turns - 1];
+}
+
+static void say(pl_conversation *c, bool model, const char *text, size_t n)
+{
+    turn *t = turn_of(c, model);
+    if (!t)
         return;
-    pl_strbuf *said = &c->turns[c->n_turns - 1].text;
-    add_paragraph(said, text, n);
-    c->open = model && (c->open || n || said->n == 0);
+    add_paragraph(&t->text, text, n); /* the template trims what stands between places */
+    c->open = model && (c->open || n || t->text.n == 0);
 }
 
 static void end_calls(pl_conversation *c)
@@ -127,6 +162,38 @@ void pl_conversation_say(pl_conversation *c, pl_speaker speaker, const char *tex
         add_paragraph(&c->system, text, n);
     else
         say(c, speaker == PL_SPEAKER_MODEL, text, n);
+}
+
+static bool add_place(pl_conversation *c, place p)
+{
+    if (c->n_places == c->places_room) {
+        size_t room = c->places_room ? 2 * c->places_room : 4;
+        place *grown = realloc(c->places, room * sizeof *grown);
+        if (!grown)
+            return false;
+        c->places = grown;
+        c->places_room = room;
+    }
+    c->places[c->n_places++] = p;
+    return true;
+}
+
+void pl_conversation_show(pl_conversation *c, pl_media_part *part)
+{
+    end_calls(c);
+    turn *t = turn_of(c, false);
+    if (t && add_place(c, (place){.turn = c->n_turns - 1, .at = t->text.n, .part = *part})) {
+        c->open = false;
+        *part = (pl_media_part){0};
+    } else {
+        c->no_memory = true;
+        pl_media_part_free(part);
+    }
+}
+
+pl_media_part *pl_conversation_shown(pl_conversation *c, size_t i)
+{
+    return i < c->n_places ? &c->places[i].part : NULL;
 }
 
 void pl_conversation_call(pl_conversation *c, const char *id, const char *name, const char *arguments, size_t n)
@@ -195,33 +262,91 @@ static bool is_lost(const pl_conversation *c)
     return lost;
 }
 
-static const char *text_of(const pl_strbuf *buf)
+static json_t *text_part(const char *text, size_t n)
 {
-    return buf->data ? buf->data : "";
+    return json_pack("{s:s, s:o}", "type", "text", "text", json_stringn_nocheck(text, n));
 }
 
-/* messages: room for one more than there are turns. */
-static size_t list_messages(const pl_conversation *c, const pl_strbuf *system, pl_message *messages)
+/* A turn's content: a text, or the parts of one in which something was shown; at: the first place that is not in an earlier
+ * turn. NULL: no memory. */
+static json_t *turn_content(const pl_conversation *c, size_t index, size_t *at)
 {
-    size_t n = 0;
-    if (system->n)
-        messages[n++] = (pl_message){"system", system->data};
-    for (size_t i = 0; i < c->n_turns; i++)
-        messages[n++] = (pl_message){c->turns[i].model ? "assistant" : "user", text_of(&c->turns[i].text)};
-    return n;
+    const pl_strbuf *text = &c->turns[index].text;
+    const char *data = text->data ? text->data : "";
+    size_t from = 0;
+    if (*at == c->n_places || c->places[*at].turn != index)
+        return json_stringn_nocheck(data, text->n);
+    json_t *parts = json_array();
+    bool done = parts != NULL;
+    for (; done && *at < c->n_places && c->places[*at].turn == index; ++*at) {
+        const place *p = &c->places[*at];
+        if (p->at > from)
+            done = json_array_append_new(parts, text_part(data + from, p->at - from)) == 0;
+        from = p->at;
+        for (size_t i = 0; done && i < (p->part.n_rows ? p->part.n_rows : 1); i++)
+            done = json_array_append_new(parts, json_pack("{s:s}", "type", pl_media_kind_name(p->part.kind))) == 0;
+    }
+    if (done && text->n > from)
+        done = json_array_append_new(parts, text_part(data + from, text->n - from)) == 0;
+    if (!done)
+        json_decref(parts);
+    return done ? parts : NULL;
+}
+
+/* Takes content, which may be NULL. */
+static bool add_message(json_t *list, const char *role, json_t *content)
+{
+    return json_array_append_new(list, json_pack("{s:s, s:o}", "role", role, "content", content)) == 0;
+}
+
+/* [{"role", "content"}], as text. */
+static void list_messages(const pl_conversation *c, pl_strbuf *out)
+{
+    pl_strbuf system = {0};
+    json_t *list = json_array();
+    pl_strbuf_add(&system, c->system.data, c->system.n);
+    if (c->offer.n && system.n)
+        pl_strbuf_add_text(&system, "\n\n");
+    pl_strbuf_add(&system, c->offer.data, c->offer.n);
+    bool done = list && !system.failed;
+    if (done && system.n)
+        done = add_message(list, "system", json_stringn_nocheck(system.data, system.n));
+    pl_strbuf_free(&system);
+    for (size_t i = 0, at = 0; i < c->n_turns && done; i++)
+        done = add_message(list, c->turns[i].model ? "assistant" : "user", turn_content(c, i, &at));
+    add_json(out, done ? list : NULL);
+    json_decref(list);
+}
+
+/* All rows of what was shown, in order; NULL: no memory. */
+static pl_media **list_media(const pl_conversation *c, size_t *n)
+{
+    size_t total = 0, at = 0;
+    for (size_t i = 0; i < c->n_places; i++)
+        total += c->places[i].part.n_rows;
+    pl_media **list = malloc((total + 1) * sizeof(pl_media *));
+    for (size_t i = 0; i < c->n_places && list; i++)
+        for (size_t k = 0; k < c->places[i].part.n_rows; k++)
+            list[at++] = c->places[i].part.rows[k];
+    *n = total;
+    return list;
 }
 
 static pl_status tokenize(const pl_conversation *c, const pl_model *model, bool reply, pl_tokens *out, pl_error *err)
 {
-    pl_strbuf system = {0};
-    pl_message *messages = calloc(c->n_turns + 1, sizeof *messages);
-    pl_strbuf_add(&system, c->system.data, c->system.n);
-    add_paragraph(&system, c->offer.data, c->offer.n);
-    pl_status status = messages && !system.failed ? PL_OK : pl_fail_memory(err, system.n, "a conversation");
-    if (status == PL_OK)
-        status = pl_tokenize_chat(model, messages, list_messages(c, &system, messages), reply, out, err);
-    free(messages);
-    pl_strbuf_free(&system);
+    size_t n_media;
+    pl_strbuf json = {0};
+    pl_media **media = list_media(c, &n_media);
+    pl_status status;
+    list_messages(c, &json);
+    if (json.failed || !media)
+        status = pl_fail_memory(err, json.n, "a conversation");
+    else if (n_media)
+        status = pl_tokenize_chat_media(model, json.data, json.n, reply, media, n_media, out, err);
+    else
+        status = pl_tokenize_chat_json(model, json.data, json.n, reply, out, err);
+    free(media);
+    pl_strbuf_free(&json);
     return status;
 }
 

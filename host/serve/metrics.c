@@ -112,6 +112,22 @@ static void put_engine(pl_strbuf *out, const pl_engine_info *e)
     put_gauge(out, "peak_memory_bytes", (double)e->peak_bytes, "The process' peak resident memory.");
 }
 
+static void put_towers(pl_strbuf *out, const pl_tower_stats *t)
+{
+    describe(out, "tower_bytes", "gauge", "Weights of towers for images and sound in memory; 0: not loaded.");
+    pl_strbuf_printf(out, "pleiad_tower_bytes{tower=\"vision\"} %zu\npleiad_tower_bytes{tower=\"audio\"} %zu\n",
+                     t->vision_bytes, t->audio_bytes);
+    put_gauge(out, "media_cache_bytes", (double)t->cache_bytes, "Rows of images and sound that are remembered.");
+    describe(out, "media_encoded_total", "counter", "Images and clips of sound that a tower encoded.");
+    pl_strbuf_printf(out, "pleiad_media_encoded_total{kind=\"image\"} %llu\n", (unsigned long long)t->images);
+    pl_strbuf_printf(out, "pleiad_media_encoded_total{kind=\"audio\"} %llu\n", (unsigned long long)t->clips);
+    put_count(out, "media_hits_total", t->hits, "Images and clips of sound that were remembered instead.");
+    describe(out, "media_encode_seconds_total", "counter", "Time of encoding.");
+    pl_strbuf_printf(out, "pleiad_media_encode_seconds_total %.9g\n", t->encode_s);
+    describe(out, "tower_load_seconds_total", "counter", "Time of loading towers.");
+    pl_strbuf_printf(out, "pleiad_tower_load_seconds_total %.9g\n", t->load_s);
+}
+
 static void put_http(pl_strbuf *out, const pl_http_stats *h)
 {
     put_gauge(out, "http_connections", h->connections, "Open connections.");
@@ -125,10 +141,11 @@ static void put_http(pl_strbuf *out, const pl_http_stats *h)
 }
 
 void pl_metrics_print(pl_strbuf *out, const pl_scheduler_stats *scheduler, const pl_engine_info *engine,
-                      const pl_http_stats *http)
+                      const pl_tower_stats *towers, const pl_http_stats *http)
 {
     put_scheduler(out, scheduler);
     put_engine(out, engine);
+    put_towers(out, towers);
     put_http(out, http);
 }
 
@@ -136,11 +153,13 @@ void pl_api_metrics(void *user, pl_exchange *x)
 {
     pl_scheduler_stats scheduler;
     pl_engine_info engine;
+    pl_tower_stats towers;
     pl_http_stats http = pl_http_count(pl_exchange_http(x));
     pl_strbuf out = {.data = NULL};
     pl_scheduler_count(pl_service_scheduler(user), &scheduler);
     pl_engine_describe(pl_service_engine(user), &engine);
-    pl_metrics_print(&out, &scheduler, &engine, &http);
+    pl_engine_towers(pl_service_engine(user), &towers);
+    pl_metrics_print(&out, &scheduler, &engine, &towers, &http);
     if (out.failed) {
         pl_api_error error = {.status = 503, .message = "Out of memory."};
         pl_api_fail(x, &error, 0);

@@ -36,7 +36,7 @@ void pl_openai_put_usage(const pl_call *call, pl_json *json)
     pl_json_put_int(json, "total_tokens", usage.prompt + usage.answer);
     pl_json_key_object(json, "prompt_tokens_details");
     pl_json_put_int(json, "cached_tokens", usage.reused);
-    pl_json_put_int(json, "audio_tokens", 0);
+    pl_json_put_int(json, "audio_tokens", usage.audio);
     pl_json_end_object(json);
     pl_json_key_object(json, "completion_tokens_details");
     pl_json_put_int(json, "reasoning_tokens", 0);

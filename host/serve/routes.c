@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/serve/api_audio.h"
 #include "host/serve/api_chat.h"
 #include "host/serve/api_completions.h"
 #include "host/serve/api_embeddings.h"
@@ -25,6 +26,8 @@ static const pl_http_route api_routes[] = {
     {"POST", "/apply-template", pl_api_apply_template, .open = false},
     {"POST", "/detokenize", pl_api_detokenize, .open = false},
     {"POST", "/tokenize", pl_api_tokenize, .open = false},
+    {"POST", "/v1/audio/transcriptions", pl_api_transcriptions, .open = false},
+    {"POST", "/v1/audio/translations", pl_api_translations, .open = false},
     {"POST", "/v1/chat/completions", pl_api_chat, .open = false},
     {"POST", "/v1/completions", pl_api_completions, .open = false},
     {"POST", "/v1/embeddings", pl_api_embeddings, .open = false},

@@ -13,6 +13,8 @@
 
 #define THREADS 2
 #define QUEUE 1024
+#define MEDIA_THREADS 3
+#define MEDIA_QUEUE 128 /* each may hold a large body */
 #define GRAMMARS 64
 #define GRAMMAR_BYTES ((size_t)4 << 20)
 
@@ -20,6 +22,18 @@ typedef struct piece_of_work {
     void (*fn)(void *user);
     void *user;
 } piece_of_work;
+
+/* Threads and what waits for them. */
+typedef struct lane {
+    pthread_t threads[THREADS > MEDIA_THREADS ? THREADS : MEDIA_THREADS];
+    int n_threads;
+    size_t room;
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t wake;
+    piece_of_work queue[QUEUE]; /* a ring of `room` */
+    size_t first, n;
+    bool ends;
+} lane;
 
 struct pl_service {
     const pl_model *model;
@@ -30,13 +44,8 @@ struct pl_service {
     pl_http_route *routes;
     pl_call_news *news;
     pl_grammar_cache *grammars;
-    pthread_t threads[THREADS];
-    int n_threads;
-    pthread_mutex_t lock; /* of what follows */
-    pthread_cond_t wake;
-    piece_of_work queue[QUEUE]; /* a ring */
-    size_t first, n;
-    bool ends;
+    lane text, media;
+    pthread_mutex_t towers;
 };
 
 /* ---- threads ---- */
@@ -44,57 +53,96 @@ struct pl_service {
 static void *work(void *arg)
 {
     pthread_setname_np(pthread_self(), "pleiad-service");
-    pl_service *s = arg;
-    pthread_mutex_lock(&s->lock);
+    lane *l = arg;
+    pthread_mutex_lock(&l->lock);
     for (;;) {
-        while (s->n == 0 && !s->ends)
-            pthread_cond_wait(&s->wake, &s->lock);
-        if (s->n == 0)
+        while (l->n == 0 && !l->ends)
+            pthread_cond_wait(&l->wake, &l->lock);
+        if (l->n == 0)
             break;
-        piece_of_work next = s->queue[s->first];
-        s->first = (s->first + 1) % QUEUE;
-        s->n--;
-        pthread_mutex_unlock(&s->lock);
+        piece_of_work next = l->queue[l->first];
+        l->first = (l->first + 1) % l->room;
+        l->n--;
+        pthread_mutex_unlock(&l->lock);
         next.fn(next.user);
-        pthread_mutex_lock(&s->lock);
+        pthread_mutex_lock(&l->lock);
     }
-    pthread_mutex_unlock(&s->lock);
+    pthread_mutex_unlock(&l->lock);
     return NULL;
+}
+
+static pl_status add_work(lane *l, void (*fn)(void *user), void *user, pl_error *err)
+{
+    pthread_mutex_lock(&l->lock);
+    bool full = l->n == l->room || l->ends;
+    if (!full) {
+        l->queue[(l->first + l->n++) % l->room] = (piece_of_work){fn, user};
+        pthread_cond_signal(&l->wake);
+    }
+    pthread_mutex_unlock(&l->lock);
+    return full ? pl_fail(err, PL_ERR_BUSY, "%zu requests wait to be read; try again later", l->room) : PL_OK;
 }
 
 pl_status pl_service_work(pl_service *s, void (*fn)(void *user), void *user, pl_error *err)
 {
-    pthread_mutex_lock(&s->lock);
-    bool full = s->n == QUEUE;
-    if (!full) {
-        s->queue[(s->first + s->n++) % QUEUE] = (piece_of_work){fn, user};
-        pthread_cond_signal(&s->wake);
-    }
-    pthread_mutex_unlock(&s->lock);
-    return full ? pl_fail(err, PL_ERR_BUSY, "%d requests wait to be read; try again later", QUEUE) : PL_OK;
+    return add_work(&s->text, fn, user, err);
 }
 
-static pl_status start_threads(pl_service *s, pl_error *err)
+pl_status pl_service_work_media(pl_service *s, void (*fn)(void *user), void *user, pl_error *err)
 {
-    for (; s->n_threads < THREADS; s->n_threads++) {
-        int failed = pthread_create(&s->threads[s->n_threads], NULL, work, s);
+    return add_work(&s->media, fn, user, err);
+}
+
+void pl_service_lock_towers(pl_service *s)
+{
+    pthread_mutex_lock(&s->towers);
+}
+
+void pl_service_unlock_towers(pl_service *s)
+{
+    pthread_mutex_unlock(&s->towers);
+}
+
+static pl_status start_threads(lane *l, int n, pl_error *err)
+{
+    for (; l->n_threads < n; l->n_threads++) {
+        int failed = pthread_create(&l->threads[l->n_threads], NULL, work, l);
         if (failed)
             return pl_fail(err, PL_ERR_MEMORY, "cannot start a thread: %s", strerror(failed));
     }
     return PL_OK;
 }
 
+static void end_threads(lane *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->ends = true;
+    pthread_cond_broadcast(&l->wake);
+    pthread_mutex_unlock(&l->lock);
+    while (l->n_threads > 0)
+        pthread_join(l->threads[--l->n_threads], NULL);
+}
+
 void pl_service_end(pl_service *s)
 {
-    pthread_mutex_lock(&s->lock);
-    s->ends = true;
-    pthread_cond_broadcast(&s->wake);
-    pthread_mutex_unlock(&s->lock);
-    while (s->n_threads > 0)
-        pthread_join(s->threads[--s->n_threads], NULL);
+    end_threads(&s->text); /* first: it gives work to the other */
+    end_threads(&s->media);
 }
 
 /* ---- life ---- */
+
+static void lane_init(lane *l, size_t room)
+{
+    l->room = room;
+    pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->wake, NULL);
+}
+
+static void lane_clear(lane *l)
+{
+    pthread_cond_destroy(&l->wake);
+    pthread_mutex_destroy(&l->lock);
+}
 
 static pl_status copy_text(const char *text, char **out, pl_error *err)
 {
@@ -113,8 +161,9 @@ pl_status pl_service_create(const pl_model *model, pl_engine *engine, pl_schedul
     s->engine = engine;
     s->scheduler = scheduler;
     s->params = *params;
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->wake, NULL);
+    lane_init(&s->text, QUEUE);
+    lane_init(&s->media, MEDIA_QUEUE);
+    pthread_mutex_init(&s->towers, NULL);
     PL_TRY_GOTO(copy_text(params->name, &s->name, err));
     PL_TRY_GOTO(copy_text(params->path, &s->path, err));
     s->params.name = s->name;
@@ -122,7 +171,8 @@ pl_status pl_service_create(const pl_model *model, pl_engine *engine, pl_schedul
     PL_TRY_GOTO(pl_routes_make(params->web_page, &s->routes, err));
     PL_TRY_GOTO(pl_call_news_create(&s->news, err));
     PL_TRY_GOTO(pl_grammar_cache_create(model, GRAMMARS, GRAMMAR_BYTES, &s->grammars, err));
-    PL_TRY_GOTO(start_threads(s, err));
+    PL_TRY_GOTO(start_threads(&s->text, THREADS, err));
+    PL_TRY_GOTO(start_threads(&s->media, MEDIA_THREADS, err));
     *out = s;
     return PL_OK;
 fail:
@@ -137,8 +187,9 @@ void pl_service_free(pl_service *s)
     pl_service_end(s);
     pl_grammar_cache_free(s->grammars);
     pl_call_news_free(s->news);
-    pthread_cond_destroy(&s->wake);
-    pthread_mutex_destroy(&s->lock);
+    lane_clear(&s->text);
+    lane_clear(&s->media);
+    pthread_mutex_destroy(&s->towers);
     free(s->routes);
     free(s->path);
     free(s->name);

@@ -1,5 +1,5 @@
 /* What all handlers share: the model and its scheduler, the grammars compiled lately, and a few threads for work that
- * would hold up the loop. */
+ * would hold up the loop: some for text, others for images and sound. */
 #ifndef PL_SERVE_SERVICE_H
 #define PL_SERVE_SERVICE_H
 
@@ -15,6 +15,7 @@ typedef struct pl_service_params {
     pl_sampling sampling; /* for requests that say nothing */
     pl_drafting draft;    /* for all requests */
     bool web_page;
+    bool media_urls; /* images and sound may be fetched from addresses that requests give */
 } pl_service_params;
 
 /* Borrows model, engine and scheduler. */
@@ -39,6 +40,14 @@ pl_call_news *pl_service_news(pl_service *s);
 
 /* Runs fn(user) on one of the service's threads, in order of the calls where there is one thread. PL_ERR_BUSY: too many wait. */
 pl_status pl_service_work(pl_service *s, void (*fn)(void *user), void *user, pl_error *err);
+
+/* The same for work with images and sound, on threads of their own, so that it does not hold up requests of text: one after
+ * another, a request with much of it takes a turn for each piece. */
+pl_status pl_service_work_media(pl_service *s, void (*fn)(void *user), void *user, pl_error *err);
+
+/* Around each use of the towers: one at a time, as they share the engine's threads. */
+void pl_service_lock_towers(pl_service *s);
+void pl_service_unlock_towers(pl_service *s);
 
 /* A grammar, compiled or found among those used lately; one reference for the caller. Any thread. */
 pl_status pl_service_grammar(pl_service *s, pl_grammar_kind kind, const char *text, size_t n, pl_grammar **out,

@@ -22,9 +22,10 @@ int pl_audio_rows(const pl_audio *audio, int frames);
 pl_status pl_audio_stream_create(pl_audio *audio, pl_audio_stream **out, pl_error *err);
 void pl_audio_stream_free(pl_audio_stream *stream);
 
-/* n more frames, [n][mel_bins]; last: no more will come. Writes the rows that are now final to rows [room][text hidden];
- * *n_rows: how many. room: at least pl_audio_rows() of n + 32 frames. turn, show may be NULL; show: only for a whole clip in
- * one call. One call at a time for all streams of a tower. */
+/* n more frames, [n][mel_bins]; last: no more will come. Writes the rows that are now final to rows [room][text
+ * hidden]; *n_rows: how many. room: at least pl_audio_rows() of n + 32 frames. turn, show may be NULL; show: only for
+ * a whole clip in one call; what a clip of more than 512 frames shows comes in batches of these. After an error the
+ * stream is only good to be freed. One call at a time for all streams of a tower. */
 pl_status pl_audio_hear(pl_audio_stream *stream, const float *frames, int n, bool last, const pl_tower_turn *turn,
                         const pl_tower_show *show, float *rows, int room, int *n_rows, pl_error *err);
 

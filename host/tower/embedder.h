@@ -19,8 +19,9 @@ pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, 
                              pl_error *err);
 void pl_embedder_free(pl_embedder *e);
 size_t pl_embedder_bytes(const pl_embedder *e);
+int64_t pl_embedder_width(const pl_embedder *e); /* values of an embedded row: text hidden */
 
-/* n rows of the tower's width to n rows of the text model's: out [n][text hidden]. PL_ERR_NUMERIC where one is not finite. */
+/* n rows of the tower's width, in the host's memory, to n rows of the text model's: out [n][text hidden]. PL_ERR_NUMERIC where one is not finite. */
 pl_status pl_embedder_soft(pl_embedder *e, const float *x, int64_t n, float *out, pl_error *err);
 
 /* The rows of all ids of its vocabulary: out [vocab][text hidden]. */

@@ -51,7 +51,18 @@ size_t pl_tower_source_vision_bytes(const pl_tower_source *source);
 size_t pl_tower_source_audio_bytes(const pl_tower_source *source);
 
 /* By its Hugging Face name behind "model." ("vision_tower.timm_model.conv_stem.conv.weight"), whatever the format; NULL
- * when there is none. dims as Hugging Face has them, the channels first. */
+ * when there is none. dims are the file's, where llama.cpp's converter adds sizes of 1 to vectors. */
 const pl_entry *pl_tower_source_find(const pl_tower_source *source, const char *name);
+
+/* Must be there, of a type that is known. As a matrix the first size is its rows, all others together are its columns; 0:
+ * of any number. Plain types may stand at any address. */
+pl_status pl_tower_source_matrix(const pl_tower_source *source, const char *name, int64_t rows, int64_t cols,
+                                 pl_tensor *out, pl_error *err);
+
+/* Its n values, which are finite. */
+pl_status pl_tower_source_vector(const pl_tower_source *source, const char *name, int64_t n, float *out, pl_error *err);
+
+/* The tensor has been copied: its pages may leave memory. */
+void pl_tower_source_drop(const pl_tower_source *source, const pl_tensor *tensor);
 
 #endif

@@ -105,14 +105,26 @@ static int64_t count_to_largest(const int32_t *v, int n)
 
 /* ---- ops */
 
-static void embed(pl_stream *s, float *out, const pl_weight *table, const int32_t *id, int n, float scale)
+static int64_t count_soft(const int32_t *id, int n)
+{
+    int64_t rows = 0;
+    for (int i = 0; i < n; i++)
+        rows = -(int64_t)id[i] > rows ? -(int64_t)id[i] : rows;
+    return rows;
+}
+
+static void embed(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n)
 {
     call c = {.n = 0};
-    pl_weight w = *table;
+    pl_weight w = *from->table;
+    pl_embed_from there = *from;
+    there.table = &w;
+    there.hard = from->hard ? floats_in(&c, from->hard, from->n_hard * w.cols) : NULL;
+    there.soft = from->soft ? floats_in(&c, from->soft, count_soft(id, n) * w.cols) : NULL;
     size_t bytes = w.packed ? w.bytes : pl_dtype_bytes(w.type, w.rows * w.cols);
     w.data = to_card(&c, (void *)(uintptr_t)w.data, bytes, false);
     float *to = floats(&c, out, n * w.cols);
-    finish(&c, s, pl_cuda_embed(s->queue, to, &w, ints_in(&c, id, n), n, scale), "embed");
+    finish(&c, s, pl_cuda_embed(s->queue, to, &there, ints_in(&c, id, n), n), "embed");
 }
 
 /* The whole table, which is read in pieces of 16 bytes. */

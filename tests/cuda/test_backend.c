@@ -62,7 +62,8 @@ static void *take(pl_backend *b, size_t bytes)
 static void multiply(pl_backend *b, pl_stream *s, float *to, const float *from, const int32_t *zero, float factor)
 {
     pl_weight table = {.name = "from", .data = from, .rows = 1, .cols = WIDTH, .type = PL_F32};
-    b->ops->embed(s, to, &table, zero, 1, factor);
+    pl_embed_from of = {.table = &table, .scale = factor};
+    b->ops->embed(s, to, &of, zero, 1);
 }
 
 static void upload_value(pl_backend *b, pl_stream *s, float *to, float value)

@@ -59,7 +59,8 @@ Test(card_limits, no_rows)
     pl_weight table = {.name = "table", .data = p.v, .rows = 1, .cols = 16, .type = PL_F32};
     pl_rows rows = {0, p.index, p.index, p.index};
     expect_all(p, 0, 16, 16, 16, cudaSuccess);
-    cr_expect_eq(pl_cuda_embed(p.queue, p.v, &table, p.index, 0, 1), cudaSuccess);
+    pl_embed_from from = {.table = &table, .scale = 1};
+    cr_expect_eq(pl_cuda_embed(p.queue, p.v, &from, p.index, 0), cudaSuccess);
     cr_expect_eq(pl_cuda_ffn_act(p.queue, p.v, p.v, 16, 0, p.index, -INFINITY), cudaSuccess);
     cr_expect_eq(pl_cuda_ple_combine(p.queue, p.v, p.v, 16, p.v, 0, p.index, 16, 1, 1, 1e-6f), cudaSuccess);
     cr_expect_eq(pl_cuda_ple_gate(p.queue, p.v, p.v, 16, &rows, 16), cudaSuccess);

@@ -111,8 +111,8 @@ Test(scheduler, what_can_never_be_right_is_refused)
     r.n_prompt = 65;
     expect_refused(b.scheduler, &r, PL_ERR_CONTEXT, "65 tokens");
     r = good;
-    ids[3] = 2048;
-    expect_refused(b.scheduler, &r, PL_ERR_ARGUMENT, "prompt token 3 is 2048");
+    ids[3] = 4096;
+    expect_refused(b.scheduler, &r, PL_ERR_ARGUMENT, "prompt token 3 is 4096");
     ids[3] = 5;
     r.on_done = NULL;
     expect_refused(b.scheduler, &r, PL_ERR_ARGUMENT, "on_done");

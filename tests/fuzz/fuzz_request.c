@@ -1,5 +1,5 @@
 /* Any bytes as the body of a request: a line with the path of a route, then the body. It goes all the way through the
- * call and its format; the exchange and the scheduler are made up here, in place of the library's. */
+ * call and its format; the exchange, the scheduler and the towers are made up here, in place of the library's. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,8 +50,7 @@ const char *pl_exchange_query(const pl_exchange *x, const char *name)
 const char *pl_exchange_header(const pl_exchange *x, const char *name)
 {
     (void)x;
-    (void)name;
-    return NULL;
+    return strcmp(name, "Content-Type") == 0 ? "multipart/form-data; boundary=XX" : NULL;
 }
 
 const char *pl_exchange_body(const pl_exchange *x, size_t *n)
@@ -218,6 +217,31 @@ void pl_engine_describe(const pl_engine *engine, pl_engine_info *out)
 {
     (void)engine;
     *out = (pl_engine_info){.backend = "none", .placement = "", .context = 2048};
+}
+
+/* ---- towers: nothing can be encoded ---- */
+
+pl_status pl_media_create(pl_engine *engine, pl_media_kind kind, const void *bytes, size_t n, const char *name,
+                          const pl_media_params *params, pl_media **out, pl_error *err)
+{
+    (void)engine;
+    (void)kind;
+    (void)params;
+    (void)out;
+    if (n == 0 || !bytes)
+        abort();
+    return pl_fail(err, PL_ERR_FORMAT, "%s is not encoded here", name);
+}
+
+pl_status pl_media_from_samples(pl_engine *engine, const float *samples, size_t n, const pl_media_params *params,
+                                pl_media **out, pl_error *err)
+{
+    (void)engine;
+    (void)params;
+    (void)out;
+    if (n == 0 || !samples)
+        abort();
+    return pl_fail(err, PL_ERR_FORMAT, "sound is not encoded here");
 }
 
 /* ---- one request ---- */

@@ -7,17 +7,26 @@
 #include <string.h>
 
 #define TOKENS 50
+#define HARD 5 /* the last ids, where there are such */
+#define SOFT 7
 
 typedef struct embed_case {
     op_case base;
     pl_weight table;
     int32_t id[ROOM];
+    const float *hard, *soft;
 } embed_case;
 
 static void run(const op_case *base, pl_backend *b, int first, int n)
 {
     const embed_case *c = (const embed_case *)base;
-    b->ops->embed(b->stream, base->out[0].now + first * c->table.cols, &c->table, c->id + first, n, 11.3137085f);
+    pl_embed_from from = {.table = &c->table,
+                          .scale = 11.3137085f,
+                          .hard = c->hard,
+                          .soft = c->soft,
+                          .first_hard = TOKENS - HARD,
+                          .n_hard = c->hard ? HARD : 0};
+    b->ops->embed(b->stream, base->out[0].now + first * c->table.cols, &from, c->id + first, n);
 }
 
 /* x becomes a value that 16 bits hold; returns these. */
@@ -60,6 +69,35 @@ static void check(int64_t hidden, int rows, pl_dtype type)
     check_case(&c.base);
     free(values);
     free(short_values);
+    free(before);
+    free(want);
+}
+
+/* Words, ids of the towers and rows of images, mixed: only words are scaled. */
+Test(embed, rows_that_are_there)
+{
+    const int64_t hidden = 101;
+    float *values = normals(TOKENS * hidden, 1, 1), *hard = normals(HARD * hidden, 1, 2);
+    float *soft = normals(SOFT * hidden, 1, 3), *before = normals(ROOM * hidden, 1, 4);
+    embed_case c = {.base = {.what = "embed", .rows = ROOM, .run = run}, .hard = hard, .soft = soft};
+    c.table = (pl_weight){.name = "table", .data = values, .rows = TOKENS, .cols = hidden, .type = PL_F32};
+    num *want = nums(ROOM * hidden);
+    for (int r = 0; r < ROOM; r++) {
+        int32_t id = r % 3 == 0 ? -1 - r % SOFT : r % 3 == 1 ? TOKENS - HARD + r % HARD : r % (TOKENS - HARD);
+        c.id[r] = id;
+        for (int64_t i = 0; i < hidden; i++) {
+            float word = values[(id < 0 ? 0 : id) * hidden + i] * 11.3137085f;
+            float row = id < 0                ? soft[(-1 - id) * hidden + i]
+                        : id >= TOKENS - HARD ? hard[(id - TOKENS + HARD) * hidden + i]
+                                              : word;
+            want[r * hidden + i] = num_of(row);
+        }
+    }
+    case_output(&c.base, before, want, ROOM * hidden);
+    check_case(&c.base);
+    free(values);
+    free(hard);
+    free(soft);
     free(before);
     free(want);
 }

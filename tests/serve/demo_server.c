@@ -20,12 +20,18 @@ static void *serve(void *user)
 
 void demo_start(demo_server *s)
 {
+    demo_start_with(s, DEMO_MODEL, false);
+}
+
+void demo_start_with(demo_server *s, const char *model, bool media_urls)
+{
     pl_error err = {.message = ""};
     const pl_engine_params engine = {.backend = PL_BACKEND_CPU, .sessions = 16, .threads = 2, .no_pin = true};
     pl_service_params service = {.name = "demo", .path = "e4b", .max_tokens = -1, .sampling = pl_sampling_default()};
     const pl_http_params http = {.host = "127.0.0.1"};
     service.sampling.temperature = 0;
-    cr_assert_eq(pl_model_open(DEMO_MODEL, &s->model, &err), PL_OK, "%s", err.message);
+    service.media_urls = media_urls;
+    cr_assert_eq(pl_model_open(model, &s->model, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_engine_create(s->model, &engine, &s->engine, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_scheduler_create(s->engine, NULL, &s->scheduler, &err), PL_OK, "%s", err.message);
     cr_assert_eq(pl_service_create(s->model, s->engine, s->scheduler, &service, &s->service, &err), PL_OK, "%s",

@@ -20,6 +20,7 @@ typedef struct demo_server {
 
 /* The model is "demo", greedy unless a request says otherwise, on e4b unless it names a path. */
 void demo_start(demo_server *s);
+void demo_start_with(demo_server *s, const char *model, bool media_urls); /* another model under that name */
 void demo_stop(demo_server *s);
 
 /* One request on a connection of its own; body NULL: none. raw_free() */

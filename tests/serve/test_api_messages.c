@@ -283,8 +283,12 @@ Test(api_messages, says_what_is_wrong)
     expect_bad("messages", WITH("\"messages\": []"));
     expect_bad("messages[0].role", WITH("\"messages\": [{\"content\": \"Hi\"}]"));
     expect_bad("messages[0].content", WITH("\"messages\": [{\"role\": \"user\"}]"));
-    expect_bad("messages[0].content[1]: blocks of type 'image'",
+    expect_bad("messages[0].content[1].source.type",
                WITH("\"messages\": [" BLOCKS("user", TEXT("Hi") ", {\"type\": \"image\", \"source\": {}}") "]"));
+    expect_bad("'text/plain' is no type of images",
+               WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"image\", \"source\": {\"type\": \"base64\", "
+                                                     "\"media_type\": \"text/plain\", \"data\": \"Zg==\"}}") "]"));
+    expect_bad("blocks of type 'document'", WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"document\"}") "]"));
     expect_bad("'tool_use'", WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"tool_use\"}") "]"));
     expect_bad("'x'",
                WITH("\"messages\": [" BLOCKS("user", "{\"type\": \"tool_result\", \"tool_use_id\": \"x\"}") "]"));

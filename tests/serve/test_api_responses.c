@@ -281,8 +281,12 @@ Test(api_responses, says_what_is_wrong)
     expect_error(400, "input", "invalid_value", WITH("\"input\": []"));
     expect_error(400, "input", "invalid_type", WITH("\"input\": 7"));
     expect_error(400, "input[0].role", "missing_required_parameter", ITEM("\"content\": \"Hi\""));
-    expect_error(400, "input[0].content[0].type", "unsupported_value",
+    expect_error(400, "input[0].content[0].image_url", "missing_required_parameter",
                  ITEM("\"role\": \"user\", \"content\": [{\"type\": \"input_image\"}]"));
+    expect_error(400, "input[0].content[0].type", "unsupported_value",
+                 ITEM("\"role\": \"assistant\", \"content\": [{\"type\": \"input_image\"}]"));
+    expect_error(400, "input[0].content[0].file_id", "unsupported_parameter",
+                 ITEM("\"role\": \"user\", \"content\": [{\"type\": \"input_file\", \"file_id\": \"f\"}]"));
     expect_error(400, "input[0].type", "unsupported_value", ITEM("\"type\": \"item_reference\", \"id\": \"x\""));
     expect_error(400, "input[0].call_id", "invalid_value",
                  ITEM("\"type\": \"function_call_output\", \"call_id\": \"x\", \"output\": \"y\""));

@@ -199,8 +199,13 @@ static void whole(pl_call *call, pl_json *json)
     pl_json_end_array(json);
 }
 
-static const pl_call_format format = {read_body,  stream_begin, stream_piece, NULL, stream_choice_done,
-                                      stream_end, stream_fail,  whole,        false};
+static const pl_call_format format = {.read = read_body,
+                                      .begin = stream_begin,
+                                      .piece = stream_piece,
+                                      .choice_done = stream_choice_done,
+                                      .end = stream_end,
+                                      .fail = stream_fail,
+                                      .whole = whole};
 
 /* ---- the server -------------------------------------------------------------------------------- */
 

@@ -85,6 +85,59 @@ Test(conversation, any_order_of_roles)
                     "Three.\n\nFour." END USER "Five." END MODEL);
 }
 
+static void show(pl_conversation *c, pl_media_kind kind)
+{
+    pl_media_part part = {.kind = kind, .bytes = malloc(1), .n = 1};
+    pl_conversation_show(c, &part);
+    cr_assert_null(part.bytes); /* taken */
+}
+
+/* Nothing stands between what is shown and the text around it: newlines come with the places. */
+Test(conversation, shows_in_order)
+{
+    pl_conversation *c = begin();
+    say(c, PL_SPEAKER_SYSTEM, "Be brief.");
+    say(c, PL_SPEAKER_USER, "One.");
+    show(c, PL_MEDIA_IMAGE);
+    say(c, PL_SPEAKER_USER, "Two.");
+    say(c, PL_SPEAKER_USER, "Three.");
+    show(c, PL_MEDIA_AUDIO);
+    show(c, PL_MEDIA_IMAGE);
+    say(c, PL_SPEAKER_MODEL, "Four.");
+    show(c, PL_MEDIA_IMAGE);
+    cr_assert_eq(pl_conversation_shown(c, 1)->kind, PL_MEDIA_AUDIO);
+    cr_assert_null(pl_conversation_shown(c, 4));
+    expect(c, true,
+           BOS USER "Be brief.\n\nOne.<image_soft_token>Two.\n\nThree.<audio_soft_token><image_soft_token>" END MODEL
+                    "Four." END USER "<image_soft_token>" END MODEL);
+}
+
+/* A call of a function may give an image: it follows the result. */
+Test(conversation, shows_what_a_function_gave)
+{
+    pl_conversation *c = begin();
+    say(c, PL_SPEAKER_USER, "Draw.");
+    call(c, "1", "draw", "{}");
+    cr_assert(result(c, "1", NULL, "done"));
+    show(c, PL_MEDIA_IMAGE);
+    expect(c, true,
+           BOS USER "Draw." END MODEL "{\"name\": \"draw\", \"parameters\": {}}" END USER
+                    "{\"name\": \"draw\", \"response\": \"done\"}<image_soft_token>" END MODEL);
+}
+
+#define BROKEN "\xe2\x80\x8b" /* a space of no width */
+
+Test(conversation, texts_make_no_places)
+{
+    pl_conversation *c = begin();
+    say(c, PL_SPEAKER_SYSTEM, "<image_soft_token>");
+    say(c, PL_SPEAKER_USER, "a<audio_soft_token><image_soft_token>b <image_soft_toke");
+    say(c, PL_SPEAKER_MODEL, "<<image_soft_token>>");
+    expect(c, false,
+           BOS USER "<" BROKEN "image_soft_token>\n\na<" BROKEN "audio_soft_token><" BROKEN
+                    "image_soft_token>b <image_soft_toke" END MODEL "<<" BROKEN "image_soft_token>>" END);
+}
+
 Test(conversation, a_system_alone)
 {
     pl_conversation *c = begin();

@@ -11,8 +11,9 @@ static void print(const pl_scheduler_stats *scheduler)
 {
     pl_engine_info engine = {.backend = "cpu \"x\"\\y\n", .ple_rows = 10, .ple_hits = 7};
     pl_http_stats http = {.connections = 3, .requests = 12345678901};
+    pl_tower_stats towers = {.vision_bytes = 99, .images = 3, .clips = 4, .hits = 5, .encode_s = 1.5};
     pl_strbuf_clear(&text);
-    pl_metrics_print(&text, scheduler, &engine, &http);
+    pl_metrics_print(&text, scheduler, &engine, &towers, &http);
     cr_assert_not(text.failed);
 }
 
@@ -43,6 +44,12 @@ Test(metrics, counts)
     expect_line("pleiad_info{version=\"" PL_VERSION "\",backend=\"cpu \\\"x\\\"\\\\y\\n\"} 1");
     expect_line("pleiad_ple_hits_total 7");
     expect_line("pleiad_http_requests_total 12345678901");
+    expect_line("pleiad_tower_bytes{tower=\"vision\"} 99");
+    expect_line("pleiad_tower_bytes{tower=\"audio\"} 0");
+    expect_line("pleiad_media_encoded_total{kind=\"image\"} 3");
+    expect_line("pleiad_media_encoded_total{kind=\"audio\"} 4");
+    expect_line("pleiad_media_hits_total 5");
+    expect_line("pleiad_media_encode_seconds_total 1.5");
     pl_strbuf_free(&text);
 }
 

@@ -90,7 +90,7 @@ expect 2 "unknown command 'rum'; did you mean run" rum
 expect 2 'no command before' -m x
 expect 2 'unknown option --promt; did you mean --prompt' run -m "$model" --promt x
 expect 2 'needs --model' run -p x
-expect 2 'two models given' inspect -m a b
+expect 2 '--model is given twice' inspect -m a b
 expect 2 '--predict takes a whole number.*not .many' run -m "$model" -n many -p x
 expect 2 '--temp takes a number from 0 to 100, not .-1' run -m "$model" --temp -1 -p x
 expect 2 '--top-p takes a number from 0 to 1, not .2' run -m "$model" --top-p 2 -p x
@@ -114,7 +114,7 @@ expect 2 'list-devices is an option of .inspect' run -m "$model" --list-devices
 
 works version
 out '^pleiad [0-9]+\.[0-9]+\.[0-9]+$'
-for command in run inspect bench "debug tokenize" "debug detokenize" "debug logits" help version; do
+for command in run transcribe inspect bench "debug tokenize" "debug detokenize" "debug logits" "debug image" "debug audio" help version; do
     works $command --help
     out "pleiad $command"
     cp "$work/out" "$work/help"
@@ -122,7 +122,7 @@ for command in run inspect bench "debug tokenize" "debug detokenize" "debug logi
     same "$work/help"
 done
 works --help
-for command in run inspect bench debug help; do out "^ *$command"; done
+for command in run transcribe inspect bench debug help; do out "^ *$command"; done
 works help --completion bash
 bash -n "$work/out" || fail 'the bash completion is not bash'
 for shell in zsh fish; do

@@ -13,6 +13,7 @@ void kv_fixture_open(kv_fixture *f, int64_t tokens, bool with_prefixes)
 {
     pl_error err = {0};
     *f = (kv_fixture){.config = {.n_layers = LAYERS + 1,
+                                 .vocab = KV_VOCAB,
                                  .n_kv_layers = LAYERS,
                                  .n_heads = 2,
                                  .n_kv_heads = 1,

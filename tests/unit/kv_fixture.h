@@ -7,6 +7,7 @@
 #include "host/engine/prefix_tree.h"
 
 #define KV_WINDOW 100
+#define KV_VOCAB (1 << 20) /* ids beyond are those of images */
 #define KV_CONTEXT 4096
 #define KV_BATCH 700
 #define KV_SEQUENCES 4 /* so local pages are the scarcer ones, unless there is a small budget */

@@ -27,7 +27,7 @@ static pl_draft *draft_of(machine *m, int most, const char *path)
 {
     pl_draft *d = NULL;
     pl_drafting asked = {.most = most, .path = path, .propose = propose, .user = &m->token};
-    cr_assert_eq(pl_draft_create(&asked, ROOM, &d, NULL), PL_OK);
+    cr_assert_eq(pl_draft_create(&asked, ROOM, 1 << 18, &d, NULL), PL_OK);
     return d;
 }
 
@@ -51,6 +51,24 @@ static int step(machine *m, pl_draft *d, int most, int accepted, double path_sha
     if (n > 0)
         pl_draft_settle(d, &m->sense, accepted < n ? accepted : n);
     return n;
+}
+
+/* Images and sound stand in a prompt as ids beyond the vocabulary, which nothing draws. */
+Test(draft_choose, proposals_are_tokens)
+{
+    static const int32_t text[] = {7, 8, 9, 500, 10, 7, 8};
+    pl_drafting asked = {.most = 4};
+    pl_draft_sense sense = {.probe = {0}};
+    pl_draft *d = NULL;
+    cr_assert_eq(pl_draft_create(&asked, ROOM, 501, &d, NULL), PL_OK);
+    pl_draft_find(d, &sense, text, 7, 4);
+    cr_expect_eq(d->item.most, 4);
+    pl_draft_free(d);
+    cr_assert_eq(pl_draft_create(&asked, ROOM, 500, &d, NULL), PL_OK);
+    pl_draft_find(d, &sense, text, 7, 4);
+    cr_expect_eq(d->item.most, 1);
+    cr_expect_eq(d->token[0], 9);
+    pl_draft_free(d);
 }
 
 Test(draft_choose, what_never_helps_costs_next_to_nothing)

@@ -244,6 +244,41 @@ Test(options, types_of_keys_and_values)
     fails("run -m x --cache-type q4_0", "--cache-type takes one of f32, f16, q8_0, not 'q4_0'; did you mean q8_0?");
 }
 
+Test(options, what_is_shown_keeps_its_order)
+{
+    static const char *const kinds[] = {"image", "audio", "image", "video"}, *const files[] = {"a", "b", "-", "c"};
+    pl_options o = parsed("run -m x --image a --audio b --image - --video c --fps .5 --image-size 512 -mm p");
+    cr_assert_eq(o.shown.n, 4);
+    for (size_t i = 0; i < 4; i++) {
+        cr_expect_str_eq(o.shown.items[i].kind, kinds[i]);
+        cr_expect_str_eq(o.shown.items[i].file, files[i]);
+    }
+    cr_expect(o.fps == 0.5F && o.max_frames == 0 && o.image_size == 2 && o.keep_towers == 300);
+    cr_expect_str_eq(o.mmproj, "p");
+    pl_options_free(&o);
+    fails("run -m x --image", "--image needs a value (FILE)");
+    fails("run -m x --image-size 384", "--image-size takes one of auto, 256, 512, 768, not '384'");
+    fails("run -m x --fps 0", "--fps takes a number from 0.001 to 60, not '0'");
+    fails("bench -m x --image y", "--image is an option of 'run', not of 'bench'");
+}
+
+Test(options, transcribing)
+{
+    pl_options o = parsed("transcribe talk.mp3 -m x --format srt -l de --translate en -o talk.srt");
+    cr_expect_str_eq(o.in_file, "talk.mp3");
+    cr_expect_str_eq(o.model, "x");
+    cr_expect_str_eq(o.out_file, "talk.srt");
+    cr_expect(o.text_format == PL_TEXT_SRT && !o.live && o.sampling.temperature == 0);
+    pl_options_free(&o);
+    o = parsed("transcribe -m x --live -");
+    cr_expect(o.live && strcmp(o.in_file, "-") == 0 && o.text_format == PL_TEXT_TXT);
+    pl_options_free(&o);
+    fails("transcribe -m x", "'transcribe' needs --in FILE: what to read; - is standard input");
+    fails("transcribe -m x a --in b", "--in is given twice: 'b' and 'a'");
+    fails("transcribe -m x a b", "'transcribe' does not take 'b' here");
+    fails("debug image -m x --in y", "'debug image' needs --out FILE: safetensors file to write");
+}
+
 Test(options, serving)
 {
     pl_options o = parsed("serve -m m.gguf");
@@ -336,15 +371,15 @@ Test(options, errors_name_what_is_allowed)
           "--switch takes a position and a path, as in 20:e2b, in rising order, not '5:b'");
     fails("run -m x hello", "'run' does not take 'hello' here; a prompt goes behind -p");
     fails("run -m x -v -q", "--verbose and --quiet exclude each other");
-    fails("inspect a -m b", "two models given: 'b' and 'a'");
+    fails("inspect a -m b", "--model is given twice: 'b' and 'a'");
     fails("inspect", "'inspect' needs --model PATH or the environment variable PLEIAD_MODEL: GGUF file, or folder with "
                      "config.json, *.safetensors and tokenizer.json");
     fails("", "no command given; 'pleiad help' lists them");
     fails("-m x", "no command before '-m'; 'pleiad help' lists them");
     fails("inspekt", "unknown command 'inspekt'; did you mean inspect?");
-    fails("debug", "debug needs one of tokenize, detokenize, logits");
-    fails("debug tokenise", "debug takes one of tokenize, detokenize, logits, not 'tokenise'");
-    fails("help debug tokenise", "debug takes one of tokenize, detokenize, logits, not 'tokenise'");
+    fails("debug", "debug needs one of tokenize, detokenize, logits, image, audio");
+    fails("debug tokenise", "debug takes one of tokenize, detokenize, logits, image, audio, not 'tokenise'");
+    fails("help debug tokenise", "debug takes one of tokenize, detokenize, logits, image, audio, not 'tokenise'");
     fails("help run fast", "'help run' does not take 'fast' here");
 }
 
@@ -392,7 +427,8 @@ Test(options, table_is_consistent)
             cr_assert_str_neq(a->name, b->name);
             cr_assert(!a->alias || strcmp(a->alias, b->name) != 0, "%s", a->alias);
             cr_assert(!a->letter || a->letter != b->letter, "-%c: --%s and --%s", a->letter, a->name, b->name);
-            cr_assert_neq(a->offset, b->offset, "--%s and --%s share a field", a->name, b->name);
+            if (a->kind != PL_OPTION_SHOWN)
+                cr_assert_neq(a->offset, b->offset, "--%s and --%s share a field", a->name, b->name);
         }
     }
 }

@@ -422,6 +422,63 @@ Test(prefix, on_disk)
     scratch_close(&dir);
 }
 
+/* What begins with text and goes on with an image: the text's pages are written, no others. */
+Test(prefix, on_disk_without_images)
+{
+    scratch dir;
+    scratch_open(&dir);
+    kv_fixture f, g;
+    static kv_story text, image, all;
+    kv_fixture_open(&f, 0, true);
+    kv_fixture_open(&g, 0, true);
+    prompt(&text, 1000);
+    prompt(&image, 1000);
+    for (int32_t i = 2 * PAGE + 10; i < 2 * PAGE + 20; i++)
+        image.ids[i] = KV_VOCAB + i;
+    prompt(&all, KV_VOCAB);
+    serve(&f, &text, 0, 2 * PAGE + 5, 0);
+    serve(&f, &image, 0, 4 * PAGE, 0);
+    serve(&f, &all, 0, 3 * PAGE, 0);
+    const char *path = scratch_path(&dir, "kept");
+    save(&f, path);
+    load(&g, path);
+    kv_check_tree(&g);
+    cr_expect_eq(peek(&f, &image, 0, 4 * PAGE), 4 * PAGE - 1);
+    cr_expect_eq(peek(&g, &image, 0, 4 * PAGE), 2 * PAGE);
+    cr_expect_eq(peek(&g, &text, 0, 3 * PAGE), 2 * PAGE, "the page begun after them is part of the image's");
+    cr_expect_eq(peek(&g, &all, 0, 3 * PAGE), 0);
+    kv_fixture_close(&f);
+    kv_fixture_close(&g);
+    scratch_close(&dir);
+}
+
+/* Those who hold pages go on, and what they have is kept again. */
+Test(prefix, forget)
+{
+    kv_fixture f;
+    static kv_story done, running;
+    kv_fixture_open(&f, 0, true);
+    prompt(&done, 1000);
+    prompt(&running, 5000);
+    serve(&f, &done, 0, 3 * PAGE, 7);
+    kv_open(&f, &running, 0);
+    adopt(&f, &running, 3 * PAGE);
+    grow(&f, &running, 2 * PAGE + 9);
+    pl_prefixes_forget(f.prefixes);
+    kv_check_tree(&f);
+    kv_check_pages(&f);
+    cr_expect_eq(pl_prefixes_tokens(f.prefixes), 0);
+    cr_expect_eq(peek(&f, &done, 0, 3 * PAGE), 0);
+    cr_expect_eq(peek(&f, &running, 0, 3 * PAGE), 0);
+    grow(&f, &running, 3 * PAGE + 3);
+    finish(&f, &running);
+    cr_expect_eq(peek(&f, &running, 0, 3 * PAGE), 3 * PAGE - 1);
+    pl_prefixes_forget(f.prefixes);
+    pl_prefixes_forget(f.prefixes);
+    cr_expect_eq(pl_prefixes_tokens(f.prefixes), 0);
+    kv_fixture_close(&f);
+}
+
 /* Of more than there is room for, what was used last. */
 Test(prefix, on_disk_more_than_fits)
 {

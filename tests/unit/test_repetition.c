@@ -43,6 +43,31 @@ static void start(fixture *f, const pl_sampling *params, const char *history)
     pl_candidates_start(&f->c, f->x);
 }
 
+static float dried(const char *before, bool broken, const char *after, int32_t token)
+{
+    fixture f;
+    pl_sampling p = pl_sampling_default();
+    p.dry_multiplier = 1;
+    start(&f, &p, before);
+    if (broken)
+        pl_repetition_break(f.r);
+    for (; *after; after++)
+        pl_repetition_accept(f.r, *after);
+    pl_repetition_dry(f.r, &f.c);
+    float x = pl_candidates_write(&f.c)[token];
+    pl_repetition_free(f.r);
+    pl_candidates_free(&f.c);
+    return x;
+}
+
+/* An image between the same tokens ends a repetition, and what stands behind it can be one again. */
+Test(repetition, broken)
+{
+    cr_expect_lt(dried("abcdab", false, "c", 'd'), -6);
+    cr_expect_eq(dried("abcdab", true, "c", 'd'), -6);
+    cr_expect_lt(dried("abcd", true, "abc", 'd'), -6);
+}
+
 static void finish(fixture *f)
 {
     pl_repetition_free(f->r);

@@ -1,5 +1,6 @@
 /* The page: what belongs together, and what keys and buttons do. */
 import { getProps, hasKey, keyIsKept, setKey } from './api.js';
+import { Attachments } from './attach.js';
 import { Chat, newMeta } from './chat.js';
 import { $, announce, copyText, element, icon, toast } from './dom.js';
 import { History } from './history.js';
@@ -50,7 +51,7 @@ const talk = new Talk({
 const thread = new Thread($('#scroll'), $('#messages'), {
     edit: (message) => thread.edit(message, (text) => {
         if (text !== null) {
-            say(text, message.parent);
+            say(text, message.parent, message.media);
         }
         prompt.focus();
     }),
@@ -94,11 +95,11 @@ async function save(of, messages = []) {
 }
 
 /* A message of the user's below parent, and an answer to it. */
-function say(text, parent) {
+function say(text, parent, media = []) {
     const first = chat.messages.size === 0;
-    const message = chat.add('user', text, parent);
+    const message = chat.add('user', text, parent, 'done', media);
     if (first) {
-        chat.nameFrom(text);
+        chat.nameFrom(text || media[0]?.name || '');
         history.replaceState(null, '', `#${chat.meta.id}`);
     }
     save(chat, [message]).then(changedChats);
@@ -380,23 +381,27 @@ async function askProps(attempt = 0) {
         }
     }
     $('#welcome-model').textContent = props?.model ? `${props.model} answers, from ${location.host}` : '\u00a0';
+    attachments.setTakes(props?.modalities);
     showPaths();
     showState();
 }
 
 /* ---- keys and buttons ---- */
 
+const attachments = new Attachments(() => thread.keepEnd());
+
 function submit(event) {
     event?.preventDefault();
     const text = prompt.value.trim();
-    if (!text || running().length) {
+    if ((!text && !attachments.list.length) || running().length) {
         return;
     }
+    const media = attachments.take();
     prompt.value = '';
     drafts.delete('');
     growPrompt();
     const branch = chat.branch();
-    say(text, branch[branch.length - 1]?.id || null);
+    say(text, branch[branch.length - 1]?.id || null, media);
     keepDraft();
 }
 

@@ -2,9 +2,11 @@
  *
  *   meta      { id, title, named, system, created, updated, picked: { parent id or 'top': child id }, cut }
  *             cut: the first message that is still sent, where the context was full
- *   message   { id, chat, parent, role, text, order, status, problem, served, usage }
+ *   message   { id, chat, parent, role, text, media, order, status, problem, served, usage }
+ *             media: what the user shows (media.js); not there: nothing
  *             status: 'done', 'streaming', 'stopped', 'failed' */
 import { newId } from './dom.js';
+import { partOf } from './media.js';
 
 const MAX_TITLE = 80;
 
@@ -29,10 +31,10 @@ export class Chat {
         this.below.set(key, [...(this.below.get(key) || []), message]);
     }
 
-    add(role, text, parent, status = 'done') {
+    add(role, text, parent, status = 'done', media = []) {
         this.order += 1;
         const place = { chat: this.meta.id, parent: parent || null, order: this.order };
-        const message = { id: newId(), ...place, role, text, status };
+        const message = { id: newId(), ...place, role, text, status, ...(media.length && { media }) };
         this.messages.set(message.id, message);
         this.hang(message);
         this.pick(message);
@@ -105,21 +107,32 @@ export class Chat {
     }
 }
 
+/* A text, or parts where something is shown. */
+const contentOf = ({ text, media }) => (media
+    ? [...media.map(partOf), ...(text.trim() ? [{ type: 'text', text }] : [])] : text);
+
+function joined(a, b) {
+    const parts = (content) => (typeof content === 'string' ? [{ type: 'text', text: content }] : content);
+    return typeof a === 'string' && typeof b === 'string' ? `${a}\n\n${b}` : [...parts(a), ...parts(b)];
+}
+
 /* What is sent for an answer below message: roles must take turns, so what says nothing is left out and what then
  * stands side by side becomes one. */
 export function asPrompt(chat, message) {
     const branch = message ? chat.upTo(message) : [];
     const from = Math.max(0, branch.findIndex((other) => other.id === chat.meta.cut));
     const turns = [];
-    for (const { role, text } of branch.slice(from)) {
+    for (const message of branch.slice(from)) {
+        const { role } = message;
         const last = turns[turns.length - 1];
-        if (!text.trim()) {
+        if (!message.text.trim() && !message.media) {
             continue;
         }
+        const content = contentOf(message);
         if (last?.role === role) {
-            last.content += `\n\n${text}`;
+            last.content = joined(last.content, content);
         } else if (last || role === 'user') {
-            turns.push({ role, content: text });
+            turns.push({ role, content });
         }
     }
     const system = chat.meta.system.trim();

@@ -2,10 +2,12 @@
  * costs the same in a long chat. Where the browser has no IndexedDB for us, all lives until the page is closed. */
 
 import { newId } from './dom.js';
+import { kept } from './media.js';
 
 const NAME = 'pleiad';
 const MAX_IMPORT_CHARS = 50 * 1000 * 1000;
 const ROLES = ['user', 'assistant'];
+const MAX_THUMB_CHARS = 200 * 1000;
 
 const wait = (request) => new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
@@ -107,7 +109,8 @@ export class Store {
     }
 
     async save(meta, messages = []) {
-        await this.messages.change(messages, []);
+        const lean = (message) => (message.media ? { ...message, media: kept(message.media) } : message);
+        await this.messages.change(messages.map(lean), []);
         await this.chats.change([meta], []);
     }
 
@@ -182,6 +185,16 @@ function readMeta(meta) {
     };
 }
 
+/* A picture is a small JPEG of our own and nothing else. */
+function readMedia(list) {
+    const media = (Array.isArray(list) ? list : []).slice(0, 16)
+        .filter((one) => one && ['image', 'audio'].includes(one.kind))
+        .map((one) => ({ kind: one.kind, name: text(one.name, 'file').slice(0, 200), thumb: text(one.thumb) }))
+        .filter(({ kind, thumb }) => kind === 'audio' || (thumb.length <= MAX_THUMB_CHARS &&
+            /^data:image\/jpeg;base64,[A-Za-z0-9+/]+=*$/.test(thumb)));
+    return media.length ? { media: kept(media) } : {};
+}
+
 function readMessage(message, chat, known, order) {
     if (!message || typeof message.id !== 'string' || !ROLES.includes(message.role) || known.has(message.id)) {
         throw new Error(`message ${order + 1} of chat ${chat} is not one`);
@@ -198,6 +211,7 @@ function readMessage(message, chat, known, order) {
     return {
         id: message.id, chat, parent: text(message.parent, null), role: message.role, text: text(message.text),
         order: number(message.order, order), status: message.status === 'stopped' ? 'stopped' : 'done', served, usage,
+        ...readMedia(message.media),
     };
 }
 

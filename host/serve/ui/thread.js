@@ -3,6 +3,7 @@
  * Only the last messages of a long chat are made; earlier ones when they come near. The view follows the end while it
  * is there, and stays where it is otherwise. */
 import { $, element, icon, iconButton } from './dom.js';
+import { showMedia } from './attach.js';
 import { MarkdownView } from './markdown.js';
 
 const FIRST_SHOWN = 40;
@@ -71,9 +72,10 @@ class MessageView {
         this.note = element('span', { class: 'note' });
         this.foot = element('footer', {}, this.pager, this.buttons(), this.note);
         const mine = message.role === 'user';
+        const shown = element('div', { class: 'shown' }, ...(message.media || []).map((media) => showMedia(media)));
         this.root = element('article', {
             class: `message ${message.role}`, id: `m-${message.id}`, 'aria-label': mine ? 'You' : 'Answer',
-        }, this.body, this.problem, this.foot);
+        }, message.media ? shown : null, this.body, this.problem, this.foot);
         this.shownProblem = '';
         this.markdown = mine ? null : new MarkdownView(this.body);
     }
@@ -109,6 +111,7 @@ class MessageView {
             return;
         }
         if (!this.markdown) {
+            this.body.hidden = message.text === '';
             if (this.body.textContent !== message.text) {
                 this.body.textContent = message.text;
             }
@@ -204,7 +207,7 @@ class MessageView {
             close();
             done(text);
         };
-        const save = () => area.value.trim() && finish(area.value);
+        const save = () => (area.value.trim() || this.message.media) && finish(area.value);
         area.addEventListener('keydown', (event) => {
             if (event.key === 'Escape') {
                 event.stopPropagation();
@@ -215,6 +218,7 @@ class MessageView {
             }
         });
         this.editing = true;
+        this.body.hidden = false;
         const onsubmit = (event) => {
             event.preventDefault();
             save();

@@ -7,8 +7,8 @@ import time
 
 PAGE = pathlib.Path(__file__).resolve().parents[3] / "host/serve/ui"
 TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-POLICY = ("default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
-          "frame-ancestors 'none'")
+POLICY = ("default-src 'self'; img-src 'self' data:; media-src 'self' data:; object-src 'none'; base-uri 'none'; "
+          "form-action 'none'; frame-ancestors 'none'")
 PROPS = {"model": "gemma-3n-mock", "version": "0", "paths": ["auto", "e4b", "mix", "e2b"], "context": 2048,
          "sampling": {"temperature": 1.0, "top_k": 64, "top_p": 0.95, "min_p": 0.0}}
 
@@ -54,7 +54,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         name = self.path.split("?")[0].lstrip("/") or "index.html"
         if name == "props":
             if self.may():
-                self.respond_json(200, PROPS)
+                self.respond_json(200, {**PROPS, "modalities": self.server.mock.modalities})
             return
         file = PAGE / name
         if "/" in name or not file.is_file():
@@ -114,7 +114,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 class MockServer:
     """answers: what is said next, in order; requests: the bodies that came; left: clients that went away; key: if not
-    None, the API key that is asked for."""
+    None, the API key that is asked for; modalities: as /props tells them."""
 
     def __init__(self):
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
@@ -126,6 +126,7 @@ class MockServer:
 
     def reset(self):
         self.answers, self.requests, self.left, self.key = [], [], 0, None
+        self.modalities = {"vision": True, "audio": True}
 
     def close(self):
         self.server.shutdown()

@@ -1,4 +1,5 @@
 """What the page does: sending, streaming, branches, history, settings, errors."""
+import base64
 import json
 import threading
 import unittest
@@ -11,7 +12,7 @@ STORE = "const { Store } = await import('/store.js'); const store = await Store.
 
 class Talking(PageTest):
     def test_loads_small_and_alone(self):
-        self.assertLess(sum(file.stat().st_size for file in PAGE.iterdir()), 150_000)
+        self.assertLess(sum(file.stat().st_size for file in PAGE.iterdir()), 165_000)
         loaded = self.browser.run("return performance.getEntriesByType('resource').map((entry) => entry.name)")
         self.assertTrue(loaded)
         self.assertEqual([], [name for name in loaded if not name.startswith(self.mock.address)])
@@ -161,6 +162,117 @@ class Branches(PageTest):
         self.browser.wait("window.copies.length === 2")
         self.assertEqual(["int a;", "```c\nint a;\n```"], self.browser.run("return window.copies"))
         self.assertEqual("Copied", self.browser.text(".copy-code"))
+
+
+ATTACH = """
+    const canvas = document.createElement('canvas');
+    [canvas.width, canvas.height] = [640, 400];
+    const context = canvas.getContext('2d');
+    const colours = context.createLinearGradient(0, 0, 640, 400);
+    ['#e4572e', '#f3a712', '#3550b5'].forEach((colour, i) => colours.addColorStop(i / 2, colour));
+    context.fillStyle = colours;
+    context.fillRect(0, 0, 640, 400);
+    const image = new File([await new Promise((done) => canvas.toBlob(done))], 'sky.png', { type: 'image/png' });
+    const bytes = new DataView(new ArrayBuffer(44 + 3200));
+    [0x52494646, 0, 0x57415645, 0x666d7420].forEach((word, i) => bytes.setUint32(4 * i, word));
+    bytes.setUint32(4, 36 + 3200, true);
+    bytes.setUint32(16, 16, true);
+    [[20, 1], [22, 1], [32, 2], [34, 16]].forEach(([at, v]) => bytes.setUint16(at, v, true));
+    bytes.setUint32(24, 16000, true);
+    bytes.setUint32(28, 32000, true);
+    bytes.setUint32(36, 0x64617461);
+    bytes.setUint32(40, 3200, true);
+    const sound = new File([bytes], 'word.wav', { type: 'audio/wav' });
+    const other = new File(['text'], 'notes.txt', { type: 'text/plain' });
+    const carried = new DataTransfer();
+    [image, sound, other].slice(...arguments[1]).forEach((file) => carried.items.add(file));
+    const target = document.querySelector('#prompt');
+    const events = {
+        drop: () => new DragEvent('drop', { dataTransfer: carried, bubbles: true, cancelable: true }),
+        paste: () => new ClipboardEvent('paste', { clipboardData: carried, bubbles: true, cancelable: true }),
+    };
+    if (arguments[0] === 'pick') {
+        document.querySelector('#attach-file').files = carried.files;
+        document.querySelector('#attach-file').dispatchEvent(new Event('change'));
+    } else {
+        target.dispatchEvent(events[arguments[0]]());
+    }
+"""
+
+
+class Showing(PageTest):
+    def attach(self, how, first, last):
+        self.browser.run(f"return (async function() {{ {ATTACH} }}).apply(null, arguments)", how, [first, last])
+
+    def attached(self, n):
+        self.browser.wait(f"document.querySelectorAll('#attachments .media').length === {n}")
+
+    def test_sends_what_is_attached(self):
+        for i, how in enumerate(("drop", "paste", "pick")):
+            self.attach(how, 0, 2)
+            self.attached(2)
+            self.ask("What is this?", Answer("A sky."))
+            self.attached(0)
+            parts = self.mock.requests[-1]["messages"][-1]["content"]
+            self.assertEqual(["image_url", "input_audio", "text"], [part["type"] for part in parts], how)
+            self.assertTrue(parts[0]["image_url"]["url"].startswith("data:image/png;base64,iVBORw0KGgo"))
+            self.assertEqual("wav", parts[1]["input_audio"]["format"])
+            self.assertTrue(parts[1]["input_audio"]["data"].startswith("UklGR"))
+            self.assertEqual("What is this?", parts[2]["text"])
+            self.assertEqual(i + 1, self.count(".message.user .shown img"))
+
+    def test_sends_an_image_alone_and_takes_one_away(self):
+        self.attach("drop", 0, 2)
+        self.attached(2)
+        self.browser.click("#attachments .audio button")
+        self.attached(1)
+        self.browser.click("#send")
+        self.browser.wait(f"{LAST} && {IDLE}")
+        self.assertEqual(["image_url"], [part["type"] for part in self.mock.requests[-1]["messages"][-1]["content"]])
+        self.assertEqual("sky.png", self.browser.text("#title"))
+
+    def test_records(self):
+        self.browser.click("#microphone")
+        self.browser.wait("document.querySelector('#microphone.recording')")
+        self.browser.run("return new Promise((done) => setTimeout(done, 300))")
+        self.browser.click("#microphone")
+        self.attached(1)
+        self.ask("What was said?", Answer("A beep."))
+        part = self.mock.requests[-1]["messages"][-1]["content"][0]
+        self.assertEqual(("input_audio", "wav"), (part["type"], part["input_audio"]["format"]))
+        wav = base64.b64decode(part["input_audio"]["data"])
+        self.assertEqual((b"RIFF", b"WAVEfmt "), (wav[:4], wav[8:16]))
+        self.assertEqual(16000, int.from_bytes(wav[24:28], "little"))
+        self.assertGreater(len(wav), 44 + 1000)
+
+    def test_keeps_small_pictures_only(self):
+        self.attach("drop", 0, 2)
+        self.attached(2)
+        self.ask("What is this?", Answer("A sky."))
+        kept = self.browser.run(f"{STORE} const rows = await store.messages.all(); "
+                                "return rows.find(({ role }) => role === 'user').media")
+        self.assertEqual([["kind", "name", "thumb"], ["kind", "name"]], [sorted(one) for one in kept])
+        self.assertLess(len(kept[0]["thumb"]), 40_000)
+        self.browser.run("location.reload()")
+        self.browser.wait("document.querySelector('.shown img')?.naturalWidth === 256")
+        self.ask("And now?", Answer("Still."))
+        parts = self.mock.requests[-1]["messages"][0]["content"]
+        self.assertTrue(parts[0]["image_url"]["url"].startswith("data:image/jpeg;base64,"))
+        self.assertEqual(["image_url", "text", "text"], [part["type"] for part in parts])
+        self.assertIn("word.wav", parts[1]["text"])
+
+    def test_refuses_what_it_cannot_take(self):
+        self.attach("drop", 2, 3)
+        self.browser.wait("/notes.txt/.test(document.querySelector('#toast').innerText)")
+        self.attached(0)
+        self.mock.modalities = {"vision": True, "audio": False}
+        self.load()
+        self.browser.wait("document.querySelector('#microphone').hidden")
+        self.attach("drop", 1, 2)
+        self.browser.wait("/takes images$/.test(document.querySelector('#toast').innerText.trim())")
+        self.mock.modalities = {"vision": False, "audio": False}
+        self.load()
+        self.assertTrue(self.browser.run("return document.querySelector('#attach').hidden"))
 
 
 class Keeping(PageTest):

@@ -20,7 +20,8 @@ class Browser:
     def __init__(self, width=1200, height=800):
         self.base = f"http://127.0.0.1:{self.start_driver()}"
         arguments = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-first-run",
-                     "--disable-background-networking", f"--window-size={width},{height}"]
+                     "--disable-background-networking", f"--window-size={width},{height}",
+                     "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
         capabilities = {"browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL"},
                         "goog:chromeOptions": {"args": arguments, "binary": shutil.which("chromium")}}
         session = self.call("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})
