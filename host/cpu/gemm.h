@@ -1,8 +1,8 @@
 /* Products of matrices for the towers: many rows of f32 with weights of any type, as exact as f32.
  *
- * With AMX each value is the sum of two bf16, x = hi + lo; of weights, those that are bf16 already are one and those in
- * f32 three. x w = lo w_hi + hi w_hi + hi w_lo, with f32 also lo w_lo + hi w_rest; what is left out is below 2^-14 of a
- * product, 2^-17 as a rule. There parts below 2^-126 count as zero and values from 2^128 (1 - 2^-9) on as infinite.
+ * With AMX each value is the sum of two bf16, x = hi + lo; weights that are bf16 already are one.
+ * x w = lo w_hi + hi w_hi + hi w_lo; what is left out is below 2^-14 of a product, 2^-17 as a rule. With weights in f32
+ * both are sums of three, and of six products what is left out is below f32's own rounding. There parts below 2^-126 count as zero and values from 2^128 (1 - 2^-9) on as infinite.
  * Elsewhere products are f32.
  * Every row is summed in an order of its own that follows from cols alone. Where a row holds something else than finite
  * numbers its outputs are not finite; other rows are untouched. */
@@ -30,7 +30,7 @@ typedef struct pl_gemm_rows {
 #define PL_GEMM_PANEL 32
 
 /* Of scratch, for each thread of the pool. */
-#define PL_GEMM_SCRATCH_FLOATS ((PL_GEMM_ROWS + PL_GEMM_PANEL) * PL_GEMM_SLAB)
+#define PL_GEMM_SCRATCH_FLOATS ((3 * PL_GEMM_ROWS / 2 + PL_GEMM_PANEL) * PL_GEMM_SLAB)
 
 typedef struct pl_gemm_kernels {
     const char *name; /* "amx-bf16", "avx512", "avx2", "base" */

@@ -16,8 +16,9 @@
 
 _Static_assert(PL_GEMM_PANEL == 2 * TILE_ROWS && PL_GEMM_ROWS % TILE_ROWS == 0, "panels and blocks are whole tiles");
 
+/* rest: only where weights have three parts. */
 typedef struct row_step {
-    uint16_t hi[TILE_VALUES], lo[TILE_VALUES];
+    uint16_t hi[TILE_VALUES], lo[TILE_VALUES], rest[TILE_VALUES];
 } row_step;
 
 /* One part of a step of a panel. */
@@ -105,18 +106,26 @@ INLINE __m512 half_of(__m512i bf16, int half)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16));
 }
 
+/* Stores a and b as bf16 and leaves what that cut off. */
+__attribute__((target("avx512bf16"))) INLINE void put_part(__m512 *a, __m512 *b, uint16_t *to)
+{
+    __m512i part = (__m512i)_mm512_cvtne2ps_pbh(*b, *a);
+    *a = _mm512_sub_ps(*a, half_of(part, 0));
+    *b = _mm512_sub_ps(*b, half_of(part, 1));
+    _mm512_store_si512(to, part);
+}
+
 /* n columns of a row, as that row of each step. */
-__attribute__((target("avx512bf16"))) static void split_row(const float *x, int n, row_step *to, int row)
+__attribute__((target("avx512bf16"))) static void split_row(const float *x, int n, int parts, row_step *to, int row)
 {
     for (int k = 0; k < n; k += TILE_COLS, to++) {
         uint32_t some = n - k < TILE_COLS ? (1u << (n - k)) - 1 : 0xffffffffu;
         __m512 a = _mm512_maskz_loadu_ps((__mmask16)some, x + k);
         __m512 b = _mm512_maskz_loadu_ps((__mmask16)(some >> 16), x + k + TILE_COLS / 2);
-        __m512i hi = (__m512i)_mm512_cvtne2ps_pbh(b, a);
-        a = _mm512_sub_ps(a, half_of(hi, 0));
-        b = _mm512_sub_ps(b, half_of(hi, 1));
-        _mm512_store_si512(to->hi + row * TILE_COLS, hi);
-        _mm512_store_si512(to->lo + row * TILE_COLS, (__m512i)_mm512_cvtne2ps_pbh(b, a));
+        put_part(&a, &b, to->hi + row * TILE_COLS);
+        put_part(&a, &b, to->lo + row * TILE_COLS);
+        if (parts == 3)
+            put_part(&a, &b, to->rest + row * TILE_COLS);
     }
 }
 
@@ -124,12 +133,16 @@ __attribute__((target("avx512bf16"))) static void split_row(const float *x, int 
 static void split_rows(const pl_gemm_piece *p, int64_t col, int cols, row_tile *tiles)
 {
     float room[PL_GEMM_SLAB];
-    for (int r = 0; r < p->n_rows; r++)
-        split_row(pl_gemm_columns(p->rows, p->row + r, col, cols, room), cols, tiles[r / TILE_ROWS], r % TILE_ROWS);
+    int parts = parts_of(p->w->type);
+    for (int r = 0; r < p->n_rows; r++) {
+        const float *x = pl_gemm_columns(p->rows, p->row + r, col, cols, room);
+        split_row(x, cols, parts, tiles[r / TILE_ROWS], r % TILE_ROWS);
+    }
     for (int r = p->n_rows; r % TILE_ROWS != 0; r++) {
         for (int step = 0; step < steps_of(cols); step++) {
             memset(tiles[r / TILE_ROWS][step].hi + r % TILE_ROWS * TILE_COLS, 0, LINE_BYTES);
             memset(tiles[r / TILE_ROWS][step].lo + r % TILE_ROWS * TILE_COLS, 0, LINE_BYTES);
+            memset(tiles[r / TILE_ROWS][step].rest + r % TILE_ROWS * TILE_COLS, 0, LINE_BYTES);
         }
     }
 }
@@ -199,6 +212,10 @@ INLINE void multiply_tiles(int row_tiles, int parts, const row_step *x, const pa
     }
     for (int step = 0; step < steps; step++) {
         LOAD_OUTPUTS(0);
+        if (parts == 3) {
+            LOAD_ROWS(rest);
+            MULTIPLY();
+        }
         LOAD_ROWS(lo);
         MULTIPLY();
         LOAD_ROWS(hi);

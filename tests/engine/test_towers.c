@@ -10,10 +10,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-/* Of rows, by products of bf16 halves as well: 1e-4 for a tower from its own input (tests/tower), to which the front end of
- * sound adds as much. */
-#define BOUND 2e-4
-#define LOGITS_BOUND 1e-3 /* they are off by some times as much as the rows */
+#define BOUND 1e-4 /* of rows and of logits */
 
 /* The rows that a media stands for, but for padding. */
 static const float *rows_of(const tiny *t, const pl_media *media, int32_t *n)
@@ -68,8 +65,8 @@ Test(towers, rows_of_the_reference)
         const float *got = rows_of(&t, p.media[recorded[i].media], &rows);
         int64_t at = (int64_t)recorded[i].index * TINY_IMAGE_ROWS * TINY_HIDDEN;
         cr_expect_leq(at + rows * TINY_HIDDEN, n);
-        cr_expect_lt(relative_l2(got, expected + at, (int64_t)rows * TINY_HIDDEN), BOUND, "%s %s", recorded[i].name,
-                     recorded[i].what);
+        double error = relative_l2(got, expected + at, (int64_t)rows * TINY_HIDDEN);
+        cr_expect_lt(error, BOUND, "%s %s: %g", recorded[i].name, recorded[i].what, error);
         tiny_prompt_free(&p);
     }
     tiny_close(&t);
@@ -85,7 +82,8 @@ Test(towers, logits_of_the_reference)
         const float *expected = tiny_golden(&t, names[i], "logits", &n);
         float *logits = malloc((size_t)n * sizeof *logits);
         cr_assert_eq(pl_logits(t.f.session, p.ids, p.n, false, logits, NULL), PL_OK);
-        cr_expect_lt(relative_l2(logits, expected, n), LOGITS_BOUND, "%s", names[i]);
+        double error = relative_l2(logits, expected, n);
+        cr_expect_lt(error, BOUND, "%s: %g", names[i], error);
         free(logits);
         tiny_prompt_free(&p);
     }
