@@ -156,7 +156,7 @@ static pl_status choose_side(const pl_engine *e, const pl_media_params *params, 
     int32_t own = pl_tower_source_vision(e->model->towers)->side, asked = params->image_side;
     if (asked != 0 && asked != 256 && asked != 512 && asked != 768 && asked != own)
         return pl_fail(err, PL_ERR_ARGUMENT, "image side: %d, expected 256, 512 or 768", asked);
-    *side = asked ? asked : own;
+    *side = asked && asked < own ? asked : own;
     return PL_OK;
 }
 
@@ -229,8 +229,8 @@ static pl_status hear(pl_engine *e, const float *samples, size_t n, const pl_med
     if (*out)
         return PL_OK;
     pl_ear *ear = NULL;
-    PL_TRY(pl_ear_create(e->towers, &ear, err));
     pl_tower_asker asker = {params->stop, params->stop_user};
+    PL_TRY(pl_ear_create(e->towers, &ear, err));
     const float *rows = NULL;
     int n_rows = 0;
     pl_status status = pl_ear_hear(ear, samples, n, true, &asker, NULL, &rows, &n_rows, err);

@@ -227,7 +227,7 @@ size_t pl_model_media_ids(const pl_model *model, pl_media_kind kind);
 typedef struct pl_media_params {
     int64_t max_pixels;       /* of an image; 0: 100 million */
     double max_s;             /* of sound; 0, and at most: 30, what one clip can be */
-    int32_t image_side;       /* pixels that images are brought to: 256, 512 or 768; 0: the model's */
+    int32_t image_side;       /* pixels that images are brought to: 256, 512 or 768, at most the model's own; 0: that */
     bool (*stop)(void *user); /* asked between pieces of the work: true ends it with PL_ERR_CANCELLED; NULL: nobody */
     void *stop_user;
 } pl_media_params;

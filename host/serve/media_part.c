@@ -135,7 +135,7 @@ bool pl_media_read_url(pl_fields *f, const char *name, const pl_media_kind *expe
 int32_t pl_media_read_detail(pl_fields *f)
 {
     static const char *const words[] = {"auto", "low", "high", "original", NULL};
-    return pl_field_choice(f, "detail", 0, words) == 1 ? 256 : 768;
+    return pl_field_choice(f, "detail", 0, words) == 1 ? 256 : 0;
 }
 
 bool pl_media_read_input_audio(pl_fields *f, pl_media_part *out)

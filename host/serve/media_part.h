@@ -30,7 +30,7 @@ bool pl_media_read_url(pl_fields *f, const char *name, const pl_media_kind *expe
 /* The field `name`: base64 alone. */
 bool pl_media_read_base64(pl_fields *f, const char *name, pl_media_kind kind, pl_media_part *out);
 
-/* OpenAI's field "detail" of an image: "low" is 256 pixels, "high", "auto" and "original" are 768, as is none. */
+/* OpenAI's field "detail" of an image: "low" is 256 pixels, all others, and none, the model's own: 0. */
 int32_t pl_media_read_detail(pl_fields *f);
 
 /* OpenAI's {"data", "format"} of "input_audio"; the format is only checked to be one there is. */

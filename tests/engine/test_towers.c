@@ -90,6 +90,23 @@ Test(towers, logits_of_the_reference)
     tiny_close(&t);
 }
 
+/* Pixels beyond what the tower was made for would cost time and tell it nothing. */
+Test(towers, no_side_beyond_the_models)
+{
+    tiny t = tiny_open(0, 0);
+    pl_media *own = see(&t, 0), *large = NULL;
+    const int32_t *own_ids, *large_ids;
+    uint8_t *rgb = tower_pattern(TINY_SIDE, 0);
+    pl_media_params params = {.image_side = 768};
+    cr_assert_eq(pl_media_from_pixels(t.f.engine, rgb, TINY_SIDE, TINY_SIDE, &params, &large, NULL), PL_OK);
+    cr_assert_eq(pl_media_ids(own, &own_ids), pl_media_ids(large, &large_ids));
+    cr_expect_eq(own_ids[0], large_ids[0]);
+    free(rgb);
+    pl_media_free(own);
+    pl_media_free(large);
+    tiny_close(&t);
+}
+
 /* ---- sound as it comes ------------------------------------------------------------------------- */
 
 /* A clip in pieces of any length has the rows that it has whole, bit for bit. */

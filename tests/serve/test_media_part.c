@@ -172,11 +172,11 @@ Test(media_part, detail_is_a_size)
     static const struct {
         const char *json;
         int32_t side;
-    } cases[] = {{"{}", 768},
-                 {"{\"detail\": null}", 768},
-                 {"{\"detail\": \"auto\"}", 768},
+    } cases[] = {{"{}", 0},
+                 {"{\"detail\": null}", 0},
+                 {"{\"detail\": \"auto\"}", 0},
                  {"{\"detail\": \"low\"}", 256},
-                 {"{\"detail\": \"high\"}", 768}};
+                 {"{\"detail\": \"high\"}", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         json_t *root = json_loads(cases[i].json, 0, NULL);
         error = (pl_api_error){0};
