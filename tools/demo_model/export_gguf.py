@@ -1,6 +1,7 @@
 """Writes a trained checkpoint as demo.gguf (Q8_0) or as Hugging Face folders, and checks it against transformers.
 
     python export_gguf.py gguf  --checkpoint run/last.pt --out demo.gguf
+    python export_gguf.py media --text demo.gguf --run run --out demo.gguf      adds the towers of train_media.py
     python export_gguf.py hf    --checkpoint run/last.pt --out hf-e4b --path e4b
     python export_gguf.py check --checkpoint run/last.pt --work hf      (needs transformers)
 """
@@ -16,12 +17,16 @@ from pathlib import Path as File
 
 import numpy as np
 import torch
+from gguf import GGUFReader, dequantize
 
 from model import STREAMS, Config, Gemma3n, Path, named_paths
+from pictures import SIDE
+from sounds import BINS
 from tokenizer import BOS, CHAT_TEMPLATE, END, EOS, FIRST_BYTE, FIRST_PIECE, PAD, SPACE, START, UNK
+from towers import Media, MediaConfig
 
 ALIGN, BLOCK = 32, 32
-F32, Q8_0 = 0, 8
+F32, F16, Q8_0 = 0, 1, 8
 U32, I32, FLOAT, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 _FULL = ("norm", "altup_router", "altup_predict_coef", "altup_correct_coef", "altup_correct_scale")
 
@@ -29,6 +34,18 @@ _FULL = ("norm", "altup_router", "altup_predict_coef", "altup_correct_coef", "al
 def load(path: str | File) -> Gemma3n:
     model = Gemma3n(Config())
     model.load_state_dict(torch.load(path, map_location="cpu")["model"])
+    return model.eval()
+
+
+def load_text(path: str | File) -> Gemma3n:
+    """The text model of a GGUF file, with the values that an engine reads."""
+    tensors = {}
+    for t in GGUFReader(path).tensors:
+        a = np.ascontiguousarray(dequantize(t.data, t.tensor_type), dtype=np.float32).reshape(t.shape[::-1].tolist())
+        tensors[t.name.removesuffix(".weight")] = torch.from_numpy(a.copy())
+    model = Gemma3n(Config())
+    state = {name: tensors[name][:len(w)] for name, w in model.state_dict().items()}
+    model.load_state_dict(state)
     return model.eval()
 
 
@@ -112,7 +129,7 @@ def _tokenizer_keys(data: dict) -> list[tuple[str, int, object]]:
     for i, piece in enumerate(pieces):
         # types: 1 normal, 3 control, 4 user defined, 6 byte
         if i in added:
-            control = i in (PAD, EOS, BOS, UNK, 4, START, END) or piece.startswith("<unused")
+            control = i in (PAD, EOS, BOS, UNK, 4, START, END) or piece.startswith("<unused") or i >= MediaConfig.text_vocab
             kinds.append(3 if control else 4)
             scores.append(-1000.0)
             shown.append(piece if control else piece.replace(SPACE, " "))
@@ -132,16 +149,13 @@ def _tokenizer_keys(data: dict) -> list[tuple[str, int, object]]:
 
 
 
-def write_gguf(model: Gemma3n, tokenizer: File, out: File) -> int:
-    keys = _model_keys(model.cfg) + _tokenizer_keys(json.loads(tokenizer.read_text(encoding="utf-8")))
+def _tensor_file(keys: list, tensors: list[tuple[str, tuple[int, ...], int, bytes]], out: File) -> int:
+    """tensors: name, shape, type, data."""
     head = b"".join(_pair(*k) for k in keys)
     infos, chunks, offset = [], [], 0
-    tensors = model.state_dict()
-    for name, w in tensors.items():
-        a, kind = w.numpy(), stored_as(name)
-        raw = quantise(a).tobytes() if kind == Q8_0 else a.astype("<f4").tobytes()
-        ne = a.shape[::-1]
-        infos.append(_string(name + ".weight") + struct.pack(f"<I{len(ne)}qIQ", len(ne), *ne, kind, offset))
+    for name, shape, kind, raw in tensors:
+        ne = shape[::-1]
+        infos.append(_string(name) + struct.pack(f"<I{len(ne)}qIQ", len(ne), *ne, kind, offset))
         raw += bytes(-len(raw) % ALIGN)
         chunks.append(raw)
         offset += len(raw)
@@ -150,6 +164,118 @@ def write_gguf(model: Gemma3n, tokenizer: File, out: File) -> int:
     tmp.write_bytes(top + bytes(-len(top) % ALIGN) + b"".join(chunks))
     os.replace(tmp, out)
     return out.stat().st_size
+
+
+def write_gguf(model: Gemma3n, tokenizer: File, out: File) -> int:
+    keys = _model_keys(model.cfg) + _tokenizer_keys(json.loads(tokenizer.read_text(encoding="utf-8")))
+    tensors = []
+    for name, w in model.state_dict().items():
+        a, kind = w.numpy(), stored_as(name)
+        tensors.append((name + ".weight", a.shape, kind, quantise(a).tobytes() if kind == Q8_0 else a.astype("<f4").tobytes()))
+    return _tensor_file(keys, tensors, out)
+
+
+# ---- towers --------------------------------------------------------------------------------------------------------
+
+_AUDIO_TOP = {"subsample_conv_projection.conv_0.conv": "conv1d.0", "subsample_conv_projection.conv_0.norm": "conv1d.0.norm",
+              "subsample_conv_projection.conv_1.conv": "conv1d.1", "subsample_conv_projection.conv_1.norm": "conv1d.1.norm",
+              "subsample_conv_projection.input_proj_linear": "pre_encode.out"}
+_AUDIO_BLOCK = {
+    "ffw_layer_start.pre_layer_norm": "ffn_norm", "ffw_layer_start.ffw_layer_1": "ffn_up", "ffw_layer_start.ffw_layer_2": "ffn_down",
+    "ffw_layer_start.post_layer_norm": "ffn_post_norm", "ffw_layer_end.pre_layer_norm": "ffn_norm_1", "ffw_layer_end.ffw_layer_1": "ffn_up_1",
+    "ffw_layer_end.ffw_layer_2": "ffn_down_1", "ffw_layer_end.post_layer_norm": "ffn_post_norm_1", "attention.pre_attn_norm": "ln1",
+    "attention.attn.q_proj": "attn_q", "attention.attn.k_proj": "attn_k", "attention.attn.v_proj": "attn_v",
+    "attention.attn.relative_position_embedding.pos_proj": "linear_pos", "attention.attn.per_dim_scale": "per_dim_scale",
+    "attention.post": "attn_out", "attention.post_norm": "ln2", "lconv1d.pre_layer_norm": "norm_conv", "lconv1d.linear_start": "conv_pw1",
+    "lconv1d.depthwise_conv1d": "conv_dw", "lconv1d.conv_norm": "conv_norm", "lconv1d.linear_end": "conv_pw2", "norm": "layer_pre_norm",
+}
+_PLAIN = ("conv_stem.conv.weight", "conv1d.0.weight", "conv1d.1.weight", "conv_dw.weight")     # small convolutions in F32, as in mmproj files
+
+
+def media_name(part: str, name: str) -> str:
+    """The name in llama.cpp's mmproj files of a parameter of towers.Media."""
+    if part in ("see", "hear"):
+        return ("mm." if part == "see" else "mm.a.") + name + ".weight"
+    name = name.removeprefix("net.")
+    if part == "vision":
+        return "v." + name.replace("blocks.", "blk.", 1)
+    stem, weight = (name.removesuffix(".weight"), ".weight") if name.endswith(".weight") else (name, "")
+    if stem in _AUDIO_TOP:
+        return "a." + _AUDIO_TOP[stem] + weight
+    layer, rest = stem.removeprefix("conformer.").split(".", 1)
+    return f"a.blk.{layer}.{_AUDIO_BLOCK[rest]}{weight}"
+
+
+def media_tensors(media: Media) -> dict[str, torch.Tensor]:
+    """By their names in files; gammas and the stem's bias with the dimensions that llama.cpp wants."""
+    out = {}
+    for part in ("vision", "audio", "see", "hear"):
+        for name, w in getattr(media, part).named_parameters():
+            w = w.detach()
+            out[media_name(part, name)] = w.reshape(1, -1, 1, 1) if name.endswith((".gamma", ".bias")) else w
+    return out
+
+
+def media_stored_as(name: str, w: torch.Tensor) -> int:
+    return F32 if w.ndim == 1 or name.endswith((".gamma", ".bias", *_PLAIN)) else F16
+
+
+def load_media(path: str | File) -> Media:
+    """The towers of a GGUF file, with the values that an engine reads."""
+    media, tensors = Media(MediaConfig()), {t.name: t for t in GGUFReader(path).tensors}
+    with torch.no_grad():
+        for part in ("vision", "audio", "see", "hear"):
+            for name, w in getattr(media, part).named_parameters():
+                w.copy_(torch.from_numpy(np.array(tensors[media_name(part, name)].data, dtype=np.float32)).reshape(w.shape))
+    return media.eval()
+
+
+def _media_keys(c: MediaConfig) -> list[tuple[str, int, object]]:
+    side, patch = SIDE, SIDE // c.grid ** 2        # so that side / patch is the number of rows
+    v, a = "clip.vision.", "clip.audio."
+    return [
+        ("clip.has_vision_encoder", BOOL, True), ("clip.has_audio_encoder", BOOL, True),
+        (v + "projector_type", STRING, "gemma3nv"), (v + "image_size", U32, side), (v + "patch_size", U32, patch),
+        (v + "embedding_length", U32, c.vision_hidden), (v + "projection_dim", U32, c.text_hidden),
+        (v + "attention.layer_norm_epsilon", FLOAT, c.eps), (v + "image_mean", FLOAT, [0.0] * 3), (v + "image_std", FLOAT, [1.0] * 3),
+        (a + "projector_type", STRING, "gemma3na"), (a + "embedding_length", U32, c.audio_hidden), (a + "projection_dim", U32, c.text_hidden),
+        (a + "feed_forward_length", U32, 4 * c.audio_hidden), (a + "block_count", U32, c.audio_layers),
+        (a + "attention.head_count", U32, c.audio_heads), (a + "num_mel_bins", U32, BINS), (a + "attention.layer_norm_epsilon", FLOAT, c.eps),
+        ("pleiad.audio.rows", U32, c.audio_rows),
+    ]
+
+
+def _with_media_pieces(data: dict, c: MediaConfig) -> dict:
+    """The tokenizer with the pieces behind the text's."""
+    pieces = c.pieces()
+    ids = dict(data["model"]["vocab"]) | {p: c.text_vocab + i for i, p in enumerate(pieces)}
+    added = data["added_tokens"] + [{"id": ids[p], "content": p} for p in pieces]
+    return data | {"model": data["model"] | {"vocab": ids}, "added_tokens": added}
+
+
+def _more_rows(data: np.ndarray, rows: int, text_rows: int) -> bytes:
+    """The rows of the text's ids as they are, and copies of <pad>'s behind them, as in converted files."""
+    return data[:text_rows].tobytes() + data[PAD].tobytes() * (rows - text_rows)
+
+
+def write_media(text: File, media: Media, tokenizer: File, out: File) -> int:
+    """The text model of a file, byte for byte, with towers."""
+    c = media.cfg
+    rows = {"token_embd.weight": c.vocab, "per_layer_token_embd.weight": c.first_vision}
+    tensors = []
+    for t in GGUFReader(text).tensors:
+        if t.name.startswith(("v.", "a.", "mm.")):
+            continue
+        shape = tuple(t.shape[::-1].tolist())
+        raw = t.data.tobytes()
+        if t.name in rows:
+            raw, shape = _more_rows(t.data, rows[t.name], c.text_vocab), (rows[t.name], shape[1])
+        tensors.append((t.name, shape, int(t.tensor_type), raw))
+    for name, w in media_tensors(media).items():
+        kind = media_stored_as(name, w)
+        tensors.append((name, tuple(w.shape), kind, w.numpy().astype("<f2" if kind == F16 else "<f4").tobytes()))
+    pieces = _with_media_pieces(json.loads(tokenizer.read_text(encoding="utf-8")), c)
+    return _tensor_file(_model_keys(Config()) + _tokenizer_keys(pieces) + _media_keys(c), tensors, out)
 
 
 # ---- Hugging Face --------------------------------------------------------------------------------------------------
@@ -259,14 +385,23 @@ def check(model: Gemma3n, tokenizer: File, work: File) -> None:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("command", choices=("gguf", "hf", "check"))
+    p.add_argument("command", choices=("gguf", "media", "hf", "check"))
     p.add_argument("--checkpoint", default="run/last.pt")
+    p.add_argument("--text", default="demo.gguf", help="file with the text model (media)")
+    p.add_argument("--run", default="run", help="folder of the towers' checkpoints (media)")
     p.add_argument("--tokenizer", default="tokenizer.json")
     p.add_argument("--out", default="demo.gguf", help="file (gguf) or folder (hf)")
     p.add_argument("--path", default="e4b", choices=("e4b", "mix", "e2b"), help="which nested model (hf)")
     p.add_argument("--work", default="hf", help="prefix of the folders that check writes: WORK-e4b, WORK-e2b, WORK-mix")
     a = p.parse_args()
     torch.set_num_threads(2)
+    if a.command == "media":
+        from train_media import load_parts
+        media = Media(MediaConfig())
+        load_parts(media, File(a.run))
+        size = write_media(File(a.text), media, File(a.tokenizer), File(a.out))
+        print(f"{a.out}: {size} bytes, {sum(w.numel() for w in media.parameters())} parameters of towers")
+        return
     model = load(a.checkpoint)
     if a.command == "gguf":
         size = write_gguf(model, File(a.tokenizer), File(a.out))

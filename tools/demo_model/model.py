@@ -275,13 +275,19 @@ class Gemma3n(nn.Module):
         proj = (_lin(e, self.per_layer_model_proj, self.low) * c.hidden ** -0.5).unflatten(-1, (c.layers, c.ple))
         return (_norm(proj, self.per_layer_proj_norm) + look) * 2 ** -0.5
 
-    def hidden(self, ids: Tensor, doc: Tensor, path: Path) -> Tensor:
-        """ids, doc: [B, T]; tokens see only earlier tokens of the same doc. Returns the normed output [B, T, H]."""
+    def embed(self, ids: Tensor) -> Tensor:
+        return F.embedding(ids, self.token_embd) * math.sqrt(self.cfg.hidden)
+
+    def hidden(self, ids: Tensor, doc: Tensor, path: Path, e: Tensor | None = None) -> Tensor:
+        """ids, doc: [B, T]; tokens see only earlier tokens of the same doc. Returns the normed output [B, T, H].
+
+        e: what stands for the ids, [B, T, H], where that is not their embedding: rows of media, whose ids are PAD.
+        """
         c, fn, low = self.cfg, self.fns, self.low
         pos = torch.arange(ids.shape[1]).expand_as(ids)
         masks = self._masks(pos, doc)
         ropes = {False: self._rope_tables(pos[:1], c.theta_global), True: self._rope_tables(pos[:1], c.theta_local)}
-        e = F.embedding(ids, self.token_embd) * math.sqrt(c.hidden)
+        e = self.embed(ids) if e is None else e
         ple = self._per_layer_inputs(ids, e)
         s = fn.begin(e, self.altup_proj, low)
         kv: dict[int, tuple[Tensor, Tensor]] = {}
