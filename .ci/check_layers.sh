@@ -17,7 +17,7 @@ cuda/:                  host/include/pleiad.h host/base/ quant/ host/ops/ host/c
 cuda/kd.cuh:            tests/cuda/emu.hpp
 host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/tokenizer.h host/model/
 host/grammar/:          host/include/pleiad.h host/base/ host/text/ host/grammar/
-host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/media/ host/tower/ host/engine/
+host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
 host/serve/:            host/include/pleiad.h host/base/ host/media/ host/serve/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
 host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/ host/convert/ host/measure/
@@ -40,8 +40,8 @@ tools/quantize_:        host/include/pleiad.h host/base/ quant/ tools/ host/mode
 tools/cmd_slice:        host/include/pleiad.h host/base/ tools/ host/model/ host/convert/
 tools/cmd_serve:        host/include/pleiad.h host/base/ tools/ host/serve/
 tools/serve_:           host/include/pleiad.h host/base/ tools/ host/serve/
-tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/model/ host/media/ host/tower/ host/engine/
-tools/debug_:           host/include/pleiad.h host/base/ tools/ host/model/ host/media/ host/tower/ host/engine/
+tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
+tools/debug_:           host/include/pleiad.h host/base/ tools/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
 '
 
 # <header of a library>: <the only files that may include it>

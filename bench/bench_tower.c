@@ -201,7 +201,7 @@ static pl_status run_audio(bench *b, int threads, pl_error *err)
     double whole[RUNS] = {0}, pieces[FRAMES], start = pl_clock_seconds();
     size_t n;
     PL_TRY(pl_backend_cpu(&least, threads, NULL, PL_CPU_ALL, &b->backend, err));
-    PL_TRY(pl_audio_create(&b->source, b->backend, &b->audio, err));
+    PL_TRY(pl_audio_create(&b->source, b->backend, NULL, &b->audio, err));
     double load = pl_clock_seconds() - start;
     for (int i = 0; i < RUNS; i++)
         PL_TRY(hear(b, FRAMES, &whole[i], &n, err));
@@ -225,7 +225,7 @@ static pl_status run_vision(bench *b, int threads, pl_error *err)
         rgb[i] = (uint8_t)pl_rng_next(&rng);
     double start = pl_clock_seconds();
     PL_TRY(pl_backend_cpu(&least, threads, NULL, PL_CPU_ALL, &b->backend, err));
-    PL_TRY(pl_vision_create(&b->source, b->backend, &b->vision, err));
+    PL_TRY(pl_vision_create(&b->source, b->backend, NULL, &b->vision, err));
     double load = pl_clock_seconds() - start;
     printf("tower,threads,kernels,bytes,load s,side,image s,images a second\n");
     for (size_t i = 0; i < sizeof sides / sizeof *sides; i++) {

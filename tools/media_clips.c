@@ -3,9 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "host/media/video.h"
+#include "host/media/track.h"
 #include "tools/interrupt.h"
-#include "tools/media_track.h"
 
 #define CLIP ((size_t)PL_CLIP_SECONDS * PL_SOUND_RATE)
 #define ROOM (2 * CLIP) /* more than a clip, so that its end can be told from the sound's */

@@ -26,7 +26,7 @@ pl_status pl_listener_create(pl_engine *engine, pl_listener **out, pl_error *err
     l->samples = malloc(PL_MEL_CLIP * sizeof *l->samples);
     pl_status status = l->samples ? PL_OK : pl_fail_memory(err, PL_MEL_CLIP * sizeof *l->samples, "a listener");
     if (status == PL_OK)
-        status = pl_ear_create(engine->towers, &l->ear, err);
+        status = pl_ear_create(engine->towers, NULL, &l->ear, err);
     if (status != PL_OK) {
         pl_listener_free(l);
         return status;
@@ -106,4 +106,11 @@ size_t pl_listener_ids(const pl_listener *l, const int32_t **ids)
 {
     *ids = l->ids;
     return l->n_ids;
+}
+
+pl_status pl_listener_media(const pl_listener *l, pl_media **out, pl_error *err)
+{
+    if (!l->finished || l->n_ids == 0)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the sound is too short: %zu samples", l->n_samples);
+    return pl_media_of_ids(l->engine, PL_MEDIA_AUDIO, l->ids, l->n_ids, out, err);
 }

@@ -15,7 +15,8 @@
 struct pl_media {
     atomic_int references;
     pl_media_kind kind;
-    pl_soft_block *block;
+    pl_soft_block *block; /* NULL: they are held by `holds` */
+    pl_soft_holds holds;
     size_t n;
     int32_t ids[];
 };
@@ -49,12 +50,30 @@ static pl_status create(pl_engine *e, pl_media_kind kind, pl_soft_block *block, 
         pl_soft_block_drop(block);
         return pl_fail_memory(err, n * sizeof *m->ids, "an image or sound");
     }
+    *m = (pl_media){.kind = kind, .block = block, .n = n};
     atomic_init(&m->references, 1);
-    m->kind = kind;
-    m->block = block;
-    m->n = n;
     for (size_t i = 0; i < n; i++)
         m->ids[i] = i < rows ? pl_soft_block_first(block) + (int32_t)i : padding_id(e);
+    *out = m;
+    return PL_OK;
+}
+
+pl_status pl_media_of_ids(pl_engine *e, pl_media_kind kind, const int32_t *ids, size_t rows, pl_media **out,
+                          pl_error *err)
+{
+    size_t least = least_ids(e, kind), n = rows > least ? rows : least;
+    pl_media *m = malloc(sizeof *m + n * sizeof *m->ids);
+    if (!m)
+        return pl_fail_memory(err, n * sizeof *m->ids, "an image or sound");
+    *m = (pl_media){.kind = kind, .n = n};
+    atomic_init(&m->references, 1);
+    pl_status status = pl_soft_rows_hold(e->soft, ids, rows, "row", &m->holds, err);
+    if (status != PL_OK) {
+        free(m);
+        return status;
+    }
+    for (size_t i = 0; i < n; i++)
+        m->ids[i] = i < rows ? ids[i] : padding_id(e);
     *out = m;
     return PL_OK;
 }
@@ -71,6 +90,7 @@ void pl_media_free(pl_media *media)
     if (!media || atomic_fetch_sub(&media->references, 1) > 1)
         return;
     pl_soft_block_drop(media->block);
+    pl_soft_holds_free(&media->holds);
     free(media);
 }
 
@@ -230,7 +250,7 @@ static pl_status hear(pl_engine *e, const float *samples, size_t n, const pl_med
         return PL_OK;
     pl_ear *ear = NULL;
     pl_tower_asker asker = {params->stop, params->stop_user};
-    PL_TRY(pl_ear_create(e->towers, &ear, err));
+    PL_TRY(pl_ear_create(e->towers, &asker, &ear, err));
     const float *rows = NULL;
     int n_rows = 0;
     pl_status status = pl_ear_hear(ear, samples, n, true, &asker, NULL, &rows, &n_rows, err);

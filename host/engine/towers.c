@@ -54,6 +54,14 @@ pl_status pl_towers_create(pl_engine *e, double keep_s, pl_towers **out, pl_erro
     return PL_OK;
 }
 
+static void give_up_backend(pl_towers *t)
+{
+    if (!t->own || t->vision || t->audio)
+        return;
+    pl_backend_free(t->own);
+    t->own = NULL;
+}
+
 static void give_up(pl_towers *t, pl_tower_kind kind)
 {
     if (!t->own)
@@ -67,10 +75,7 @@ static void give_up(pl_towers *t, pl_tower_kind kind)
     }
     if (!t->own)
         pl_engine_unlock(t->engine);
-    if (t->own && !t->vision && !t->audio) {
-        pl_backend_free(t->own);
-        t->own = NULL;
-    }
+    give_up_backend(t);
 }
 
 void pl_towers_free(pl_towers *t)
@@ -83,6 +88,35 @@ void pl_towers_free(pl_towers *t)
     pthread_mutex_destroy(&t->lock);
     pthread_mutex_destroy(&t->work);
     free(t);
+}
+
+/* ---- turns: the steps of answers come between ----------------------------------------------------- */
+
+typedef struct taker {
+    pl_engine *engine; /* whose steps come between; NULL: they run beside it */
+    const pl_tower_asker *asker;
+} taker;
+
+static pl_status begin_piece(void *user, pl_error *err)
+{
+    const taker *k = user;
+    if (k->asker && k->asker->stop && k->asker->stop(k->asker->user))
+        return pl_fail(err, PL_ERR_CANCELLED, "the work on an image or sound was stopped");
+    if (k->engine)
+        pl_engine_lock(k->engine);
+    return PL_OK;
+}
+
+static void end_piece(void *user)
+{
+    const taker *k = user;
+    if (k->engine)
+        pl_engine_unlock(k->engine);
+}
+
+static taker taker_of(const pl_towers *t, const pl_tower_asker *asker)
+{
+    return (taker){t->own ? NULL : t->engine, asker};
 }
 
 /* ---- loading; `work` is held ------------------------------------------------------------------- */
@@ -105,25 +139,26 @@ static bool is_loaded(const pl_towers *t, pl_tower_kind kind)
     return kind == PL_TOWER_VISION ? t->vision != NULL : t->audio != NULL;
 }
 
-static pl_status load_parts(pl_towers *t, pl_tower_kind kind, pl_error *err)
+static pl_status load_parts(pl_towers *t, pl_tower_kind kind, const pl_tower_asker *asker, pl_error *err)
 {
     pl_backend *backend = NULL;
     PL_TRY(find_backend(t, &backend, err));
     if (kind == PL_TOWER_AUDIO && !t->mel)
         PL_TRY(pl_mel_create(&t->mel, err));
-    if (!t->own)
-        pl_engine_lock(t->engine);
-    pl_status status = kind == PL_TOWER_VISION ? pl_vision_create(t->source, backend, &t->vision, err)
-                                               : pl_audio_create(t->source, backend, &t->audio, err);
-    if (!t->own)
-        pl_engine_unlock(t->engine);
-    return status;
+    taker k = taker_of(t, asker);
+    pl_tower_turn turn = {begin_piece, end_piece, &k};
+    return kind == PL_TOWER_VISION ? pl_vision_create(t->source, backend, &turn, &t->vision, err)
+                                   : pl_audio_create(t->source, backend, &turn, &t->audio, err);
 }
 
-static pl_status load(pl_towers *t, pl_tower_kind kind, pl_error *err)
+static pl_status load(pl_towers *t, pl_tower_kind kind, const pl_tower_asker *asker, pl_error *err)
 {
     double begin = pl_clock_seconds();
-    PL_TRY(load_parts(t, kind, err));
+    pl_status status = load_parts(t, kind, asker, err);
+    if (status != PL_OK) {
+        give_up_backend(t);
+        return status;
+    }
     pthread_mutex_lock(&t->lock);
     t->stats.load_s += pl_clock_seconds() - begin;
     pthread_mutex_unlock(&t->lock);
@@ -163,14 +198,14 @@ static bool has_tower(const pl_towers *t, pl_tower_kind kind)
 }
 
 /* Takes the turn; the tower is there. The other one may have been there for long enough. */
-static pl_status enter(pl_towers *t, pl_tower_kind kind, pl_error *err)
+static pl_status enter(pl_towers *t, pl_tower_kind kind, const pl_tower_asker *asker, pl_error *err)
 {
     if (!has_tower(t, kind))
         return pl_fail(err, PL_ERR_UNSUPPORTED, "the model has no %s tower: %s are not for it",
                        kind == PL_TOWER_VISION ? "vision" : "audio", kind == PL_TOWER_VISION ? "images" : "sounds");
     pthread_mutex_lock(&t->work);
     give_up_idle(t, kind == PL_TOWER_VISION ? PL_TOWER_AUDIO : PL_TOWER_VISION, t->keep_s);
-    pl_status status = is_loaded(t, kind) ? PL_OK : load(t, kind, err);
+    pl_status status = is_loaded(t, kind) ? PL_OK : load(t, kind, asker, err);
     if (status != PL_OK)
         pthread_mutex_unlock(&t->work);
     return status;
@@ -186,37 +221,10 @@ static void leave(pl_towers *t, pl_tower_kind kind, double encode_s)
     pthread_mutex_unlock(&t->work);
 }
 
-typedef struct taker {
-    pl_engine *engine; /* whose steps come between; NULL: they run beside it */
-    const pl_tower_asker *asker;
-} taker;
-
-static pl_status begin_piece(void *user, pl_error *err)
-{
-    const taker *k = user;
-    if (k->asker && k->asker->stop && k->asker->stop(k->asker->user))
-        return pl_fail(err, PL_ERR_CANCELLED, "the work on an image or sound was stopped");
-    if (k->engine)
-        pl_engine_lock(k->engine);
-    return PL_OK;
-}
-
-static void end_piece(void *user)
-{
-    const taker *k = user;
-    if (k->engine)
-        pl_engine_unlock(k->engine);
-}
-
-static taker taker_of(const pl_towers *t, const pl_tower_asker *asker)
-{
-    return (taker){t->own ? NULL : t->engine, asker};
-}
-
 pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tower_asker *asker,
                         const pl_tower_show *show, float *rows, pl_error *err)
 {
-    PL_TRY(enter(t, PL_TOWER_VISION, err));
+    PL_TRY(enter(t, PL_TOWER_VISION, asker, err));
     taker k = taker_of(t, asker);
     pl_tower_turn turn = {begin_piece, end_piece, &k};
     double begin = pl_clock_seconds();
@@ -237,11 +245,11 @@ static void count_user(pl_towers *t, int change)
     pthread_mutex_unlock(&t->lock);
 }
 
-static pl_status create_ear(pl_ear *ear, pl_error *err)
+static pl_status create_ear(pl_ear *ear, const pl_tower_asker *asker, pl_error *err)
 {
     pl_towers *t = ear->towers;
     int frames = pl_mel_frames(PL_MEL_CLIP, false);
-    PL_TRY(enter(t, PL_TOWER_AUDIO, err));
+    PL_TRY(enter(t, PL_TOWER_AUDIO, asker, err));
     pl_status status = pl_audio_stream_create(t->audio, &ear->stream, err);
     ear->room = pl_audio_rows(t->audio, frames + 32);
     if (status == PL_OK)
@@ -254,13 +262,13 @@ static pl_status create_ear(pl_ear *ear, pl_error *err)
     return ear->mel && ear->rows ? PL_OK : pl_fail_memory(err, (mel + rows) * sizeof *ear->mel, "sound");
 }
 
-pl_status pl_ear_create(pl_towers *t, pl_ear **out, pl_error *err)
+pl_status pl_ear_create(pl_towers *t, const pl_tower_asker *asker, pl_ear **out, pl_error *err)
 {
     pl_ear *ear = calloc(1, sizeof *ear);
     if (!ear)
         return pl_fail_memory(err, sizeof *ear, "sound");
     ear->towers = t;
-    pl_status status = create_ear(ear, err);
+    pl_status status = create_ear(ear, asker, err);
     if (status != PL_OK) {
         pl_ear_free(ear);
         return status;
@@ -294,7 +302,7 @@ pl_status pl_ear_hear(pl_ear *ear, const float *samples, size_t n_samples, bool 
     *rows = ear->rows;
     if (fresh <= 0 && !last)
         return PL_OK;
-    PL_TRY(enter(t, PL_TOWER_AUDIO, err));
+    PL_TRY(enter(t, PL_TOWER_AUDIO, asker, err));
     taker k = taker_of(t, asker);
     pl_tower_turn turn = {begin_piece, end_piece, &k};
     double begin = pl_clock_seconds();
@@ -328,7 +336,7 @@ static pl_status fill_rows(pl_towers *t, pl_tower_kind kind, float *rows, pl_err
     pl_backend *backend = NULL;
     pl_embedder *embedder = NULL;
     PL_TRY(find_backend(t, &backend, err));
-    PL_TRY(pl_embedder_create(t->source, kind, backend, &embedder, err));
+    PL_TRY(pl_embedder_create(t->source, kind, backend, NULL, &embedder, err));
     pl_status status = pl_embedder_hard(embedder, rows, err);
     pl_embedder_free(embedder);
     return status;
@@ -354,10 +362,7 @@ pl_status pl_towers_hard_rows(pl_towers *t, float **rows, int32_t *first, int32_
     if (!all)
         return pl_fail_memory(err, values * sizeof *all, "embeddings of the towers' ids");
     pl_status status = fill_all(t, vision, audio, all, err);
-    if (t->own) {
-        pl_backend_free(t->own);
-        t->own = NULL;
-    }
+    give_up_backend(t);
     if (status != PL_OK)
         free(all);
     else

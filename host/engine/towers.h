@@ -20,7 +20,7 @@ void pl_towers_free(pl_towers *t);
 /* The rows of the ids of their own: [*n][text hidden], free(); *first is the first of them. */
 pl_status pl_towers_hard_rows(pl_towers *t, float **rows, int32_t *first, int32_t *n, pl_error *err);
 
-/* Who is asked between pieces of the work whether it should end; all zero: nobody. */
+/* Who is asked between pieces of the work, loading included, whether it should end; all zero, or NULL: nobody. */
 typedef struct pl_tower_asker {
     bool (*stop)(void *user);
     void *user;
@@ -33,7 +33,8 @@ pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tow
 /* Sound as it comes. The tower stays as long as there is one. */
 typedef struct pl_ear pl_ear;
 
-pl_status pl_ear_create(pl_towers *t, pl_ear **out, pl_error *err);
+/* asker: while the tower is loaded. */
+pl_status pl_ear_create(pl_towers *t, const pl_tower_asker *asker, pl_ear **out, pl_error *err);
 void pl_ear_free(pl_ear *ear);
 
 /* All samples of the clip so far, those of the calls before at its beginning; last: there will be none. *rows [*n][text

@@ -207,7 +207,8 @@ size_t pl_session_token_bytes(const pl_session *session);
 
 /* An image or a clip of sound as rows of a prompt: ids of its own, beyond the vocabulary, that stand for them. Immutable, counted
  * by references; equal contents on one engine get equal ids as long as somebody holds or the engine remembers them, so that
- * prompts with the same image share their K/V. An engine that was given a prompt holds what its ids stand for by itself. */
+ * prompts with the same image share their K/V. An engine that was given a prompt holds what its ids stand for by itself. Media and
+ * listeners are freed before their engine. */
 typedef struct pl_media pl_media;
 
 typedef enum pl_media_kind { PL_MEDIA_IMAGE, PL_MEDIA_AUDIO } pl_media_kind;
@@ -265,6 +266,9 @@ pl_status pl_listener_finish(pl_listener *listener, pl_error *err);
 
 /* The ids so far; none of them will change. Valid until the next call. */
 size_t pl_listener_ids(const pl_listener *listener, const int32_t **ids);
+
+/* What a finished listener heard, as a clip with its padding. PL_ERR_ARGUMENT: too short for a single row. */
+pl_status pl_listener_media(const pl_listener *listener, pl_media **out, pl_error *err);
 
 /* The towers' memory: how much there is now, and how long since the last use. Unused ones are given up after keep_s. */
 typedef struct pl_tower_stats {

@@ -96,6 +96,12 @@ static pl_status check_kind(const void *bytes, size_t n, const char *what, pl_er
     return PL_OK;
 }
 
+bool pl_sound_is_elsewhere(const void *bytes, size_t n)
+{
+    const sound_kind *kind = find_kind(bytes, n);
+    return kind && !kind->read;
+}
+
 static pl_status too_long(const pl_sound_reader *r, pl_error *err)
 {
     return pl_fail(err, PL_ERR_UNSUPPORTED, "%s is too long: the limit is %g seconds", r->what, r->max_s);
@@ -118,15 +124,16 @@ static pl_status open_file(pl_sound_reader *r, pl_error *err)
     return PL_OK;
 }
 
-static pl_status open_soxr(pl_sound_reader *r, pl_error *err)
+/* NULL where it is at 16 kHz already. */
+static pl_status open_soxr(double rate, const char *what, soxr_t *out, pl_error *err)
 {
-    if (r->info.samplerate == PL_SOUND_RATE)
+    if (rate == PL_SOUND_RATE)
         return PL_OK;
     soxr_quality_spec_t quality = soxr_quality_spec(SOXR_HQ, 0);
     soxr_error_t failed = NULL;
-    r->soxr = soxr_create(r->info.samplerate, PL_SOUND_RATE, 1, &failed, NULL, &quality, NULL);
-    if (!r->soxr || failed)
-        return pl_fail(err, PL_ERR_MEMORY, "%s: resampling from %d Hz: %s", r->what, r->info.samplerate,
+    *out = soxr_create(rate, PL_SOUND_RATE, 1, &failed, NULL, &quality, NULL);
+    if (!*out || failed)
+        return pl_fail(err, PL_ERR_MEMORY, "%s: resampling from %g Hz: %s", what, rate,
                        failed ? failed : "out of memory");
     return PL_OK;
 }
@@ -151,7 +158,7 @@ pl_status pl_sound_open(const void *bytes, size_t n, double max_s, const char *w
     if (status == PL_OK)
         status = open_file(r, err);
     if (status == PL_OK)
-        status = open_soxr(r, err);
+        status = open_soxr(r->info.samplerate, r->what, &r->soxr, err);
     if (status == PL_OK)
         *out = r;
     else
@@ -308,4 +315,45 @@ void pl_sound_free(pl_sound *sound)
         return;
     free(sound->samples);
     memset(sound, 0, sizeof *sound);
+}
+
+/* ---- as it comes ------------------------------------------------------------------------------- */
+
+struct pl_resampler {
+    soxr_t soxr;
+};
+
+pl_status pl_resampler_create(double rate, pl_resampler **out, pl_error *err)
+{
+    pl_resampler *r = calloc(1, sizeof *r);
+    if (!r)
+        return pl_fail_memory(err, sizeof *r, "a resampler");
+    pl_status status = open_soxr(rate, "sound", &r->soxr, err);
+    if (status == PL_OK)
+        *out = r;
+    else
+        pl_resampler_free(r);
+    return status;
+}
+
+void pl_resampler_free(pl_resampler *r)
+{
+    if (!r)
+        return;
+    if (r->soxr)
+        soxr_delete(r->soxr);
+    free(r);
+}
+
+pl_status pl_resampler_run(pl_resampler *r, const float *in, size_t *n, float *out, size_t room, size_t *made,
+                           pl_error *err)
+{
+    if (!r->soxr) {
+        *n = *made = *n < room ? *n : room;
+        if (*n)
+            memcpy(out, in, *n * sizeof *out);
+        return PL_OK;
+    }
+    soxr_error_t failed = soxr_process(r->soxr, *n ? in : NULL, *n, n, out, room, made);
+    return failed ? pl_fail(err, PL_ERR_MEMORY, "resampling: %s", failed) : PL_OK;
 }

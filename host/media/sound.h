@@ -8,6 +8,7 @@
 
 #include "host/base/status.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,6 +24,9 @@ typedef struct pl_sound {
 pl_status pl_sound_decode(const void *bytes, size_t n, double max_s, const char *what, pl_sound *out, pl_error *err);
 void pl_sound_free(pl_sound *sound);
 
+/* Whether it is of a kind that is known and not read here, like MP4 and WebM. track.h reads these as well. */
+bool pl_sound_is_elsewhere(const void *bytes, size_t n);
+
 /* The same piece by piece, in bounded memory. */
 typedef struct pl_sound_reader pl_sound_reader;
 
@@ -37,6 +41,17 @@ pl_status pl_sound_read(pl_sound_reader *reader, float *samples, size_t room, si
 
 /* How long the file says it is; 0: it does not. */
 double pl_sound_seconds(const pl_sound_reader *reader);
+
+/* Samples of another rate, as they come, to 16 kHz; at 16 kHz they pass. */
+typedef struct pl_resampler pl_resampler;
+
+pl_status pl_resampler_create(double rate, pl_resampler **out, pl_error *err);
+void pl_resampler_free(pl_resampler *r);
+
+/* Takes *n samples, and says in *n how many it took; gives at most `room`, *made. To be called until all are taken and less than
+ * room is given: then more must come. *n of 0 says that none will. */
+pl_status pl_resampler_run(pl_resampler *r, const float *in, size_t *n, float *out, size_t room, size_t *made,
+                           pl_error *err);
 
 /* Where to cut sound so that no piece is longer than max_s (at most 30): in the quietest moment of the last third of each
  * piece, at its end where nothing is quiet. cut: the ends of the pieces in samples, the last is n; of them the first `room` are

@@ -88,7 +88,7 @@ pl_status pl_checkpoint_keep_tensors(pl_checkpoint *checkpoint, const pl_tensor_
     return PL_OK;
 }
 
-pl_status pl_checkpoint_open(const char *path, pl_checkpoint **out, pl_error *err)
+static pl_status open_path(const char *path, bool parts, pl_checkpoint **out, pl_error *err)
 {
     struct stat info;
     if (stat(path, &info) != 0)
@@ -96,6 +96,7 @@ pl_status pl_checkpoint_open(const char *path, pl_checkpoint **out, pl_error *er
     pl_checkpoint *checkpoint = NULL;
     pl_status status;
     PL_TRY_GOTO(pl_checkpoint_create(path, &checkpoint, err));
+    checkpoint->parts = parts;
     if (S_ISDIR(info.st_mode))
         PL_TRY_GOTO(pl_checkpoint_load_hf(checkpoint, err));
     else
@@ -106,6 +107,16 @@ pl_status pl_checkpoint_open(const char *path, pl_checkpoint **out, pl_error *er
 fail:
     pl_checkpoint_close(checkpoint);
     return status;
+}
+
+pl_status pl_checkpoint_open(const char *path, pl_checkpoint **out, pl_error *err)
+{
+    return open_path(path, false, out, err);
+}
+
+pl_status pl_checkpoint_open_parts(const char *path, pl_checkpoint **out, pl_error *err)
+{
+    return open_path(path, true, out, err);
 }
 
 void pl_checkpoint_close(pl_checkpoint *checkpoint)

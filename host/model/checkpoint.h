@@ -54,6 +54,10 @@ typedef struct pl_checkpoint pl_checkpoint;
 pl_status pl_checkpoint_open(const char *path, pl_checkpoint **out, pl_error *err);
 void pl_checkpoint_close(pl_checkpoint *checkpoint);
 
+/* The same for a folder in which the text model's weights may be missing: there is its configuration, and what its files
+ * list. */
+pl_status pl_checkpoint_open_parts(const char *path, pl_checkpoint **out, pl_error *err);
+
 pl_checkpoint_format pl_checkpoint_kind(const pl_checkpoint *checkpoint);
 const char *pl_checkpoint_path(const pl_checkpoint *checkpoint);
 const char *pl_checkpoint_name(const pl_checkpoint *checkpoint); /* the model's own name, or its file's */

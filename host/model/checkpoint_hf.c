@@ -300,9 +300,11 @@ pl_status pl_checkpoint_load_hf(pl_checkpoint *checkpoint, pl_error *err)
     PL_TRY_GOTO(set_name(&l));
     PL_TRY_GOTO(read_configs(&l));
     PL_TRY_GOTO(map_files(&l));
-    PL_TRY_GOTO(bind(&l));
-    PL_TRY_GOTO(read_nested_paths(&l));
-    PL_TRY_GOTO(read_template(&l));
+    if (!checkpoint->parts) {
+        PL_TRY_GOTO(bind(&l));
+        PL_TRY_GOTO(read_nested_paths(&l));
+        PL_TRY_GOTO(read_template(&l));
+    }
     status = pl_checkpoint_keep_tensors(checkpoint, &l.tensors, err);
 fail:
     json_decref(l.index);

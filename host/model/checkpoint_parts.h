@@ -10,6 +10,7 @@
 
 struct pl_checkpoint {
     pl_checkpoint_format format;
+    bool parts; /* see pl_checkpoint_open_parts() */
     const char *path, *name;
     pl_arena *arena; /* owns everything below but the mappings */
     pl_mapfile *files;

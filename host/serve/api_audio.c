@@ -1,6 +1,6 @@
 #include "host/serve/api_audio.h"
 
-#include "host/media/sound.h"
+#include "host/media/track.h"
 #include "host/media/transcript.h"
 #include "host/serve/audio_form.h"
 #include "host/serve/call.h"
@@ -147,7 +147,7 @@ static bool decode(pl_call *call, speech *s, pl_call_spec *spec, pl_api_error *e
     if (!pl_media_part_check(pl_call_service(call), &part, error))
         return false;
     const char *name = s->file.filename[0] ? s->file.filename : "file";
-    pl_status status = pl_sound_decode(s->file.data, s->file.n, 0, name, &s->sound, &err);
+    pl_status status = pl_track_decode(s->file.data, s->file.n, 0, name, NULL, &s->sound, &err);
     if (status == PL_OK) {
         s->duration = (double)s->sound.n / PL_SOUND_RATE;
         status = cut(s, &err);
@@ -158,7 +158,7 @@ static bool decode(pl_call *call, speech *s, pl_call_spec *spec, pl_api_error *e
         status = spec->prompts ? PL_OK : pl_fail_memory(&err, s->n_cuts * sizeof *spec->prompts, "prompts");
     }
     if (status != PL_OK)
-        *error = pl_media_error(PL_MEDIA_AUDIO, "file", &err);
+        *error = pl_media_error(&part, &err);
     return status == PL_OK;
 }
 
@@ -202,9 +202,9 @@ static bool make_prompt(pl_call *call, size_t i, const pl_media_stop *stop, pl_t
                                                  s->cuts[i] - from, stop, &err);
     if (status == PL_OK)
         status = tell(call, s, &part, out, &err);
-    pl_media_part_free(&part);
     if (status != PL_OK)
-        *error = pl_media_error(PL_MEDIA_AUDIO, "file", &err);
+        *error = pl_media_error(&part, &err);
+    pl_media_part_free(&part);
     return status == PL_OK;
 }
 

@@ -164,8 +164,9 @@ static void count_audio(pl_call *call)
     const pl_media_part *part;
     const int32_t *ids;
     for (size_t i = 0; (part = pl_conversation_shown(call->spec.conversation, i)); i++)
-        for (size_t k = 0; k < part->n_rows && part->kind == PL_MEDIA_AUDIO; k++)
-            call->spec.audio_tokens += (int64_t)pl_media_ids(part->rows[k], &ids);
+        for (size_t k = 0; k < part->n_rows; k++)
+            if (pl_media_kind_of(part->rows[k]) == PL_MEDIA_AUDIO)
+                call->spec.audio_tokens += (int64_t)pl_media_ids(part->rows[k], &ids);
 }
 
 /* What is shown is encoded already. */
@@ -181,16 +182,28 @@ static bool tell_conversation(pl_call *call, pl_api_error *error)
     return false;
 }
 
+static size_t count_rows(const pl_media_part *part)
+{
+    size_t n = 0;
+    const int32_t *ids;
+    for (size_t i = 0; i < part->n_rows; i++)
+        n += pl_media_ids(part->rows[i], &ids);
+    return n;
+}
+
 static bool make_prompt(pl_call *call, size_t i, pl_api_error *error)
 {
     const pl_media_stop stop = {is_gone, call};
     pl_call_spec *spec = &call->spec;
     pl_media_part *part;
+    size_t taken = 0;
     if (call->format->prompt)
         return call->format->prompt(call, i, &stop, &spec->prompts[i], error);
-    for (size_t k = 0; (part = pl_conversation_shown(spec->conversation, k)); k++)
-        if (!pl_media_part_encode(call->service, part, &stop, error))
+    for (size_t k = 0; (part = pl_conversation_shown(spec->conversation, k)); k++) {
+        if (!pl_media_part_encode(call->service, part, taken, &stop, error))
             return false;
+        taken += count_rows(part);
+    }
     return tell_conversation(call, error);
 }
 

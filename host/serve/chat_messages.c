@@ -41,9 +41,9 @@ static void read_shown(pl_fields *part, const char *name, bool (*read)(pl_fields
 {
     pl_media_part shown = {0};
     if (!s->show)
-        pl_field_fail(part, "type", "unsupported_value",
-                      "Unsupported value: '%s'. Only messages of the role 'user' can hold images, audio and files.",
-                      name);
+        pl_field_fail(
+            part, "type", "unsupported_value",
+            "Unsupported value: '%s'. Only messages of the role 'user' can hold images, audio, video and files.", name);
     pl_field_require(part, name);
     pl_fields object = pl_fields_of(pl_field_object(part, name), part->error, "%s.%s", part->where, name);
     if (!pl_fields_failed(part) && read(&object, &shown) && pl_fields_done(&object)) {
@@ -57,7 +57,7 @@ static void read_shown(pl_fields *part, const char *name, bool (*read)(pl_fields
 
 static void read_part(pl_fields *f, json_t *value, size_t index, said *s)
 {
-    static const char *const types[] = {"text", "refusal", "image_url", "input_audio", "file", NULL};
+    static const char *const types[] = {"text", "refusal", "image_url", "input_audio", "file", "video_url", NULL};
     pl_fields part = pl_fields_of(value, f->error, "%s.content[%zu]", f->where, index);
     pl_field_require(&part, "type");
     int type = pl_field_choice(&part, "type", 0, types);
@@ -67,6 +67,7 @@ static void read_part(pl_fields *f, json_t *value, size_t index, said *s)
     case 2: read_shown(&part, types[type], read_image, s); break;
     case 3: read_shown(&part, types[type], pl_media_read_input_audio, s); break;
     case 4: read_shown(&part, types[type], pl_media_read_file, s); break;
+    case 5: read_shown(&part, types[type], pl_media_read_video, s); break;
     default: read_text(&part, types[type], s); break;
     }
     pl_field_ignore(&part, "cache_control");

@@ -267,6 +267,22 @@ static json_t *text_part(const char *text, size_t n)
     return json_pack("{s:s, s:o}", "type", "text", "text", json_stringn_nocheck(text, n));
 }
 
+/* A part is one that was shown, or several: a video's frames behind their times, clips. */
+static bool add_shown(json_t *parts, const pl_media_part *part)
+{
+    bool done = true;
+    if (part->n_rows == 0)
+        return json_array_append_new(parts, json_pack("{s:s}", "type", pl_media_kind_name(part->kind))) == 0;
+    for (size_t i = 0; done && i < part->n_rows; i++) {
+        const char *type = pl_media_kind_name(pl_media_kind_of(part->rows[i]));
+        const char *at = part->times ? part->times[i] : "";
+        if (at[0])
+            done = json_array_append_new(parts, text_part(at, strlen(at))) == 0;
+        done = done && json_array_append_new(parts, json_pack("{s:s}", "type", type)) == 0;
+    }
+    return done;
+}
+
 /* A turn's content: a text, or the parts of one in which something was shown; at: the first place that is not in an earlier
  * turn. NULL: no memory. */
 static json_t *turn_content(const pl_conversation *c, size_t index, size_t *at)
@@ -283,8 +299,7 @@ static json_t *turn_content(const pl_conversation *c, size_t index, size_t *at)
         if (p->at > from)
             done = json_array_append_new(parts, text_part(data + from, p->at - from)) == 0;
         from = p->at;
-        for (size_t i = 0; done && i < (p->part.n_rows ? p->part.n_rows : 1); i++)
-            done = json_array_append_new(parts, json_pack("{s:s}", "type", pl_media_kind_name(p->part.kind))) == 0;
+        done = done && add_shown(parts, &p->part);
     }
     if (done && text->n > from)
         done = json_array_append_new(parts, text_part(data + from, text->n - from)) == 0;

@@ -113,6 +113,12 @@ void pl_exchange_begin(pl_exchange *x, int status, const char *content_type);
 bool pl_exchange_send(pl_exchange *x, const char *data, size_t n);
 void pl_exchange_end(pl_exchange *x); /* over */
 
+/* Instead of a response: 101, and from here on the connection speaks `protocol` ("websocket"); what is sent goes as it is. input is
+ * called with what comes, and once with n = 0 when the server drains: end soon. It may end or drop the exchange, after which
+ * the connection is closed. */
+typedef void (*pl_http_input)(void *user, const char *bytes, size_t n);
+void pl_exchange_upgrade(pl_exchange *x, const char *protocol, pl_http_input input, void *user);
+
 /* Closes the connection in the middle, where a response cannot go on: gone is called, and the client sees it cut off. */
 void pl_exchange_drop(pl_exchange *x);
 

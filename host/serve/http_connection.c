@@ -313,6 +313,21 @@ static bool take_body(pl_connection *c)
     return true;
 }
 
+/* Of an upgraded connection. False: there is nothing. */
+static bool take_input(pl_connection *c)
+{
+    pl_exchange *x = &c->exchange;
+    pl_strbuf bytes = c->in; /* what comes of it may end the connection */
+    size_t from = c->in_at;
+    if (!x->input || pending(c) == 0)
+        return false;
+    c->in = (pl_strbuf){0};
+    c->in_at = 0;
+    x->input(x->input_user, bytes.data + from, bytes.n - from);
+    pl_strbuf_free(&bytes);
+    return true;
+}
+
 static void process(pl_connection *c)
 {
     for (;;) {
@@ -321,6 +336,8 @@ static void process(pl_connection *c)
             goes_on = pl_connection_unsent(c) <= c->http->params.max_unsent_bytes && take_head(c);
         else if (c->state == PL_CONNECTION_BODY)
             goes_on = take_body(c);
+        else if (c->state == PL_CONNECTION_BUSY)
+            goes_on = take_input(c);
         if (!goes_on)
             return;
     }
@@ -399,6 +416,8 @@ void pl_connection_drain(pl_connection *c)
         c->since = c->http->now;
         pl_connection_work(c);
     }
+    if (c->state == PL_CONNECTION_BUSY && c->exchange.input)
+        c->exchange.input(c->exchange.input_user, "", 0);
 }
 
 void pl_connection_sweep(pl_connection *c)

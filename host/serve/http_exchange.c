@@ -67,6 +67,7 @@ void pl_exchange_note(pl_exchange *x, const char *text)
 static const char *reason(int status)
 {
     switch (status) {
+    case 101: return "Switching Protocols";
     case 200: return "OK";
     case 204: return "No Content";
     case 304: return "Not Modified";
@@ -155,6 +156,21 @@ void pl_exchange_begin(pl_exchange *x, int status, const char *content_type)
     put_head(x, status, content_type);
     pl_strbuf_add_text(&c->out, "X-Accel-Buffering: no\r\n"); /* nginx shall pass it on as it comes */
     pl_strbuf_add_text(&c->out, x->in_chunks ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n");
+    pl_connection_work(c);
+}
+
+void pl_exchange_upgrade(pl_exchange *x, const char *protocol, pl_http_input input, void *user)
+{
+    pl_connection *c = x->connection;
+    c->last = false; /* the connection is Upgrade, now */
+    pl_exchange_set_header(x, "Connection", "Upgrade");
+    pl_exchange_set_header(x, "Upgrade", protocol);
+    put_head(x, 101, NULL);
+    pl_strbuf_add_text(&c->out, "\r\n");
+    c->last = true;
+    x->in_chunks = false;
+    x->input = input;
+    x->input_user = user;
     pl_connection_work(c);
 }
 

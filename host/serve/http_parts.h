@@ -40,6 +40,8 @@ struct pl_exchange {
     double since;
     void (*gone)(void *user);
     void *gone_user;
+    pl_http_input input; /* after an upgrade */
+    void *input_user;
     pl_strbuf headers; /* of the response, as they will be written */
     int status;        /* 0: no response has begun */
     bool open;         /* from its head until it is over */

@@ -14,9 +14,15 @@ void pl_media_part_free(pl_media_part *part)
     for (size_t i = 0; i < part->n_rows; i++)
         pl_media_free(part->rows[i]);
     free(part->rows);
+    free(part->times);
     free(part->bytes);
     free(part->url);
     *part = (pl_media_part){0};
+}
+
+const char *pl_media_part_name(const pl_media_part *part)
+{
+    return part->film ? "video" : pl_media_kind_name(part->kind);
 }
 
 static bool begins(const char *text, size_t n, const char *with)
@@ -81,6 +87,14 @@ static bool split_data_url(const char *url, const char **type, size_t *n_type, c
     return true;
 }
 
+/* A video's, or any that a part can have; sets out->kind. */
+static bool is_of_type(const char *type, size_t n, const pl_media_kind *expected, pl_media_part *out)
+{
+    if (out->film)
+        return begins(type, n, "video/");
+    return pl_media_kind_of_type(type, n, &out->kind) && (!expected || out->kind == *expected);
+}
+
 static bool read_data_url(pl_fields *f, const char *name, const pl_media_kind *expected, const char *url,
                           pl_media_part *out)
 {
@@ -90,11 +104,12 @@ static bool read_data_url(pl_fields *f, const char *name, const pl_media_kind *e
         pl_field_fail(f, name, "invalid_base64", "Invalid '%s': expected 'data:TYPE;base64,...'.", out->field);
         return false;
     }
-    bool known = pl_media_kind_of_type(type, n_type, &out->kind);
-    if (!known || (expected && out->kind != *expected)) {
+    if (!is_of_type(type, n_type, expected, out)) {
         pl_field_fail(f, name, "unsupported_value", "Invalid '%s': %s expected, but its type is '%.*s'.", out->field,
-                      expected ? pl_media_kind_name(*expected) : "an image or audio", n_type < 60 ? (int)n_type : 60,
-                      type);
+                      out->film  ? "video"
+                      : expected ? pl_media_kind_name(*expected)
+                                 : "an image or audio",
+                      n_type < 60 ? (int)n_type : 60, type);
         return false;
     }
     return decode(f, name, pl_field_any(f, name), data, out);
@@ -114,11 +129,10 @@ static bool keep_url(pl_fields *f, const char *name, const char *url, pl_media_p
     return out->url != NULL;
 }
 
-bool pl_media_read_url(pl_fields *f, const char *name, const pl_media_kind *expected, pl_media_part *out)
+static bool read_url(pl_fields *f, const char *name, const pl_media_kind *expected, pl_media_part *out)
 {
     const char *url = pl_field_required_text(f, name);
     size_t n = strlen(url);
-    begin_part(f, name, expected ? *expected : PL_MEDIA_IMAGE, out);
     if (pl_fields_failed(f))
         return false;
     if (begins(url, n, "data:"))
@@ -128,6 +142,20 @@ bool pl_media_read_url(pl_fields *f, const char *name, const pl_media_kind *expe
     pl_field_fail(f, name, "invalid_url", "Invalid '%s': expected a data URL%s.", out->field,
                   expected ? " or one of http or https" : "");
     return false;
+}
+
+bool pl_media_read_url(pl_fields *f, const char *name, const pl_media_kind *expected, pl_media_part *out)
+{
+    begin_part(f, name, expected ? *expected : PL_MEDIA_IMAGE, out);
+    return read_url(f, name, expected, out);
+}
+
+bool pl_media_read_video(pl_fields *f, pl_media_part *out)
+{
+    static const pl_media_kind frames = PL_MEDIA_IMAGE;
+    begin_part(f, "url", frames, out);
+    out->film = true;
+    return read_url(f, "url", &frames, out);
 }
 
 /* ---- OpenAI's objects -------------------------------------------------------------------------- */
@@ -140,7 +168,7 @@ int32_t pl_media_read_detail(pl_fields *f)
 
 bool pl_media_read_input_audio(pl_fields *f, pl_media_part *out)
 {
-    static const char *const formats[] = {"wav", "mp3", "flac", "ogg", NULL};
+    static const char *const formats[] = {"wav", "mp3", "flac", "ogg", "m4a", "mp4", "webm", NULL};
     pl_field_require(f, "format");
     pl_field_choice(f, "format", 0, formats);
     return pl_media_read_base64(f, "data", PL_MEDIA_AUDIO, out) && pl_fields_done(f);

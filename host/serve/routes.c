@@ -10,6 +10,7 @@
 #include "host/serve/api_health.h"
 #include "host/serve/api_messages.h"
 #include "host/serve/api_models.h"
+#include "host/serve/api_realtime.h"
 #include "host/serve/api_responses.h"
 #include "host/serve/api_text.h"
 #include "host/serve/assets.h"
@@ -23,6 +24,7 @@ static const pl_http_route api_routes[] = {
     {"GET", "/ready", pl_api_ready, .open = true},
     {"GET", "/v1/models", pl_api_models, .open = false},
     {"GET", "/v1/models/", pl_api_model, .open = false},
+    {"GET", "/v1/realtime", pl_api_realtime, .open = false},
     {"POST", "/apply-template", pl_api_apply_template, .open = false},
     {"POST", "/detokenize", pl_api_detokenize, .open = false},
     {"POST", "/tokenize", pl_api_tokenize, .open = false},

@@ -36,7 +36,8 @@ static pl_status take_work(pl_audio *audio, pl_error *err)
     return PL_OK;
 }
 
-pl_status pl_audio_create(const pl_tower_source *source, pl_backend *backend, pl_audio **out, pl_error *err)
+pl_status pl_audio_create(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn, pl_audio **out,
+                          pl_error *err)
 {
     const pl_audio_config *config = pl_tower_source_audio(source);
     if (!config)
@@ -52,9 +53,9 @@ pl_status pl_audio_create(const pl_tower_source *source, pl_backend *backend, pl
     audio->backend = backend;
     audio->widths[0] = (config->mel_bins + 1) / 2;
     audio->widths[1] = (audio->widths[0] + 1) / 2;
-    PL_TRY_GOTO(pl_audio_weights_load(audio, source, err));
+    PL_TRY_GOTO(pl_audio_weights_load(audio, source, turn, err));
     PL_TRY_GOTO(take_work(audio, err));
-    PL_TRY_GOTO(pl_embedder_create(source, PL_TOWER_AUDIO, backend, &audio->embedder, err));
+    PL_TRY_GOTO(pl_embedder_create(source, PL_TOWER_AUDIO, backend, turn, &audio->embedder, err));
     *out = audio;
     return PL_OK;
 fail:
@@ -230,35 +231,24 @@ static pl_status keep_rows(const call *c, int64_t n, float *rows, int *n_rows)
     return pl_embedder_soft(audio->embedder, here, kept, rows, c->err);
 }
 
-static pl_status begin_turn(const call *c)
-{
-    return c->turn ? c->turn->begin(c->turn->user, c->err) : PL_OK;
-}
-
-static void end_turn(const call *c)
-{
-    if (c->turn)
-        c->turn->end(c->turn->user);
-}
-
 static pl_status hear_batch(const call *c, const float *frames, int n, bool end, float *rows, int *n_rows)
 {
     pl_audio_stream *stream = c->stream;
     int64_t steps = 0;
-    PL_TRY(begin_turn(c));
+    PL_TRY(pl_tower_turn_begin(c->turn, c->err));
     pl_status status = subsample(c, frames, n, end, &steps);
-    end_turn(c);
+    pl_tower_turn_end(c->turn);
     *n_rows = 0;
     for (int i = 0; status == PL_OK && steps > 0 && i < stream->audio->config.layers; i++) {
-        PL_TRY(begin_turn(c));
+        PL_TRY(pl_tower_turn_begin(c->turn, c->err));
         status = pl_audio_layer_run(stream, i, steps, c->show, c->err);
-        end_turn(c);
+        pl_tower_turn_end(c->turn);
     }
     if (status != PL_OK || steps == 0)
         return status;
-    PL_TRY(begin_turn(c));
+    PL_TRY(pl_tower_turn_begin(c->turn, c->err));
     status = keep_rows(c, steps, rows, n_rows);
-    end_turn(c);
+    pl_tower_turn_end(c->turn);
     stream->steps += steps;
     return status;
 }

@@ -12,7 +12,9 @@
 typedef struct pl_audio pl_audio;
 typedef struct pl_audio_stream pl_audio_stream; /* what is kept between the pieces of one clip */
 
-pl_status pl_audio_create(const pl_tower_source *source, pl_backend *backend, pl_audio **out, pl_error *err);
+/* As pl_vision_create(). */
+pl_status pl_audio_create(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn, pl_audio **out,
+                          pl_error *err);
 void pl_audio_free(pl_audio *audio);
 size_t pl_audio_bytes(const pl_audio *audio);
 

@@ -92,7 +92,8 @@ static inline float *pl_audio_cut_rows(pl_audio_cutter *cutter, int64_t rows, in
 }
 
 /* audio->config, backend are set. */
-pl_status pl_audio_weights_load(pl_audio *audio, const pl_tower_source *source, pl_error *err);
+pl_status pl_audio_weights_load(pl_audio *audio, const pl_tower_source *source, const pl_tower_turn *turn,
+                                pl_error *err);
 void pl_audio_weights_free(pl_audio *audio);
 
 /* For `show`: "layer.3.q_proj", or the name alone where layer < 0. */

@@ -10,6 +10,7 @@
 typedef struct loader {
     pl_audio *audio;
     const pl_tower_source *source;
+    const pl_tower_turn *turn;
     pl_audio_cutter to;
     float *values, *turned; /* room for the longest vector or convolution */
     char prefix[NAME_BYTES];
@@ -27,7 +28,12 @@ static pl_status ready(loader *l, const pl_tensor *t, pl_tower_matrix *out)
     const pl_backend *b = l->audio->backend;
     void *dst = pl_audio_cut(&l->to, b->tower->ready_bytes(t->rows, t->cols, t->type));
     *out = (pl_tower_matrix){.rows = t->rows, .cols = t->cols};
-    return dst ? b->tower->ready(b->stream, t, dst, out, l->err) : PL_OK;
+    if (!dst)
+        return PL_OK;
+    PL_TRY(pl_tower_turn_begin(l->turn, l->err));
+    pl_status status = b->tower->ready(b->stream, t, dst, out, l->err);
+    pl_tower_turn_end(l->turn);
+    return status;
 }
 
 static pl_status load_matrix(loader *l, const char *name, int64_t rows, int64_t cols, pl_tower_matrix *out)
@@ -124,10 +130,10 @@ static pl_status project_signals(loader *l, const pl_tensor *projection, float *
     pl_tower_matrix w;
     size_t ready_bytes = (b->tower->ready_bytes(hidden, hidden, projection->type) + 63) / 64 * 64;
     size_t signal_bytes = (size_t)reach * (size_t)hidden * sizeof(float), bytes = ready_bytes + signal_bytes;
+    PL_TRY(pl_tower_turn_begin(l->turn, l->err));
     unsigned char *memory = b->memory_take(b, bytes);
-    if (!memory)
-        return pl_backend_fail_memory(b, bytes, "the audio tower's positions", l->err);
-    pl_status status = b->tower->ready(b->stream, projection, memory, &w, l->err);
+    pl_status status = memory ? b->tower->ready(b->stream, projection, memory, &w, l->err)
+                              : pl_backend_fail_memory(b, bytes, "the audio tower's positions", l->err);
     if (status == PL_OK) {
         float *signals = (float *)(memory + ready_bytes);
         make_signals(l->turned, reach, hidden);
@@ -137,6 +143,7 @@ static pl_status project_signals(loader *l, const pl_tensor *projection, float *
         pl_tower_source_drop(l->source, projection);
     }
     b->memory_give(b, memory, bytes);
+    pl_tower_turn_end(l->turn);
     return status;
 }
 
@@ -213,12 +220,13 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-pl_status pl_audio_weights_load(pl_audio *audio, const pl_tower_source *source, pl_error *err)
+pl_status pl_audio_weights_load(pl_audio *audio, const pl_tower_source *source, const pl_tower_turn *turn,
+                                pl_error *err)
 {
     const pl_audio_config *c = &audio->config;
     pl_audio_weights *w = &audio->weights;
     pl_status status = PL_OK;
-    loader l = {.audio = audio, .source = source, .err = err};
+    loader l = {.audio = audio, .source = source, .turn = turn, .err = err};
     int64_t longest = larger((int64_t)c->hidden * larger(c->left, c->kernel),
                              (int64_t)c->channels[1] * c->channels[0] * 9);
     longest = larger(longest, (int64_t)c->channels[0] * 9);

@@ -80,7 +80,7 @@ static pl_status load_vector(pl_embedder *e, const char *part, float *dst, pl_er
     return status;
 }
 
-static pl_status load(pl_embedder *e, pl_error *err)
+static pl_status load(pl_embedder *e, const pl_tower_turn *turn, pl_error *err)
 {
     char name[64];
     pl_tensor t;
@@ -89,14 +89,17 @@ static pl_status load(pl_embedder *e, pl_error *err)
     PL_TRY(pl_tower_source_matrix(e->source, name, 0, e->hidden, &t, err));
     e->text = t.rows;
     PL_TRY(take_memory(e, ops->ready_bytes(t.rows, t.cols, t.type), err));
-    PL_TRY(ops->ready(e->backend->stream, &t, e->memory, &e->projection, err));
+    PL_TRY(pl_tower_turn_begin(turn, err));
+    pl_status status = ops->ready(e->backend->stream, &t, e->memory, &e->projection, err);
+    pl_tower_turn_end(turn);
+    PL_TRY(status);
     pl_tower_source_drop(e->source, &t);
     PL_TRY(load_vector(e, "soft_embedding_norm", e->soft_norm, err));
     return load_vector(e, "hard_embedding_norm", e->hard_norm, err);
 }
 
-pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, pl_backend *backend, pl_embedder **out,
-                             pl_error *err)
+pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, pl_backend *backend,
+                             const pl_tower_turn *turn, pl_embedder **out, pl_error *err)
 {
     pl_embedder *e = calloc(1, sizeof *e);
     if (!e)
@@ -104,7 +107,7 @@ pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, 
     e->source = source;
     e->backend = backend;
     describe(e, kind);
-    pl_status status = load(e, err);
+    pl_status status = load(e, turn, err);
     if (status != PL_OK) {
         pl_embedder_free(e);
         return status;

@@ -9,14 +9,15 @@
 
 #include "host/ops/backend.h"
 #include "host/tower/source.h"
+#include "host/tower/turn.h"
 
 typedef enum pl_tower_kind { PL_TOWER_VISION, PL_TOWER_AUDIO } pl_tower_kind;
 
 typedef struct pl_embedder pl_embedder;
 
-/* Borrows both. The backend has tower ops. */
-pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, pl_backend *backend, pl_embedder **out,
-                             pl_error *err);
+/* Borrows both. The backend has tower ops. turn: around the use of these; may be NULL. */
+pl_status pl_embedder_create(const pl_tower_source *source, pl_tower_kind kind, pl_backend *backend,
+                             const pl_tower_turn *turn, pl_embedder **out, pl_error *err);
 void pl_embedder_free(pl_embedder *e);
 size_t pl_embedder_bytes(const pl_embedder *e);
 int64_t pl_embedder_width(const pl_embedder *e); /* values of an embedded row: text hidden */

@@ -1,5 +1,5 @@
 /* Work in pieces, so that the steps of answers come between: a tower calls `begin` before each piece, some milliseconds
- * long, and `end` after it. */
+ * long, and `end` after it. While a tower is loaded, a piece is a matrix that is made ready. */
 #ifndef PL_TOWER_TURN_H
 #define PL_TOWER_TURN_H
 
@@ -10,6 +10,18 @@ typedef struct pl_tower_turn {
     void (*end)(void *user);
     void *user;
 } pl_tower_turn;
+
+/* Of a turn that may be NULL. */
+static inline pl_status pl_tower_turn_begin(const pl_tower_turn *turn, pl_error *err)
+{
+    return turn ? turn->begin(turn->user, err) : PL_OK;
+}
+
+static inline void pl_tower_turn_end(const pl_tower_turn *turn)
+{
+    if (turn)
+        turn->end(turn->user);
+}
 
 /* What a tower computed on the way, by the reference's names; [rows][cols] f32. For checks against goldens. */
 typedef void (*pl_tower_show_fn)(void *user, const char *name, const float *v, int64_t rows, int64_t cols);

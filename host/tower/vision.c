@@ -38,16 +38,15 @@ typedef struct walk {
 
 static pl_status begin_turn(walk *w)
 {
-    if (w->turn)
-        PL_TRY(w->turn->begin(w->turn->user, w->err));
+    PL_TRY(pl_tower_turn_begin(w->turn, w->err));
     w->inside = true;
     return PL_OK;
 }
 
 static void end_turn(walk *w)
 {
-    if (w->inside && w->turn)
-        w->turn->end(w->turn->user);
+    if (w->inside)
+        pl_tower_turn_end(w->turn);
     w->inside = false;
 }
 
@@ -343,7 +342,8 @@ pl_status pl_vision_encode(pl_vision *vision, const uint8_t *rgb, int side, cons
     return status;
 }
 
-pl_status pl_vision_create(const pl_tower_source *source, pl_backend *backend, pl_vision **out, pl_error *err)
+pl_status pl_vision_create(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn,
+                           pl_vision **out, pl_error *err)
 {
     pl_status status;
     pl_vision *v = calloc(1, sizeof *v);
@@ -351,8 +351,8 @@ pl_status pl_vision_create(const pl_tower_source *source, pl_backend *backend, p
         return pl_fail_memory(err, sizeof *v, "the vision tower");
     v->backend = backend;
     v->grid = pl_tower_source_vision(source)->grid;
-    PL_TRY_GOTO(pl_vision_weights_load(source, backend, &v->weights, err));
-    PL_TRY_GOTO(pl_embedder_create(source, PL_TOWER_VISION, backend, &v->embedder, err));
+    PL_TRY_GOTO(pl_vision_weights_load(source, backend, turn, &v->weights, err));
+    PL_TRY_GOTO(pl_embedder_create(source, PL_TOWER_VISION, backend, turn, &v->embedder, err));
     *out = v;
     return PL_OK;
 fail:

@@ -10,8 +10,10 @@
 
 typedef struct pl_vision pl_vision;
 
-/* Reads and packs the weights. backend: runs its ops (backend->tower is not NULL); borrowed, as is the source. */
-pl_status pl_vision_create(const pl_tower_source *source, pl_backend *backend, pl_vision **out, pl_error *err);
+/* Reads and packs the weights. backend: runs its ops (backend->tower is not NULL); borrowed, as is the source. turn may be NULL;
+ * where it says that it is over, nothing is left. */
+pl_status pl_vision_create(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn,
+                           pl_vision **out, pl_error *err);
 void pl_vision_free(pl_vision *vision);
 size_t pl_vision_bytes(const pl_vision *vision); /* of memory that it holds */
 

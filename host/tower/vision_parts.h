@@ -55,8 +55,8 @@ typedef struct pl_vision_weights {
     pl_arena *arena;
 } pl_vision_weights;
 
-pl_status pl_vision_weights_load(const pl_tower_source *source, pl_backend *backend, pl_vision_weights *out,
-                                 pl_error *err);
+pl_status pl_vision_weights_load(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn,
+                                 pl_vision_weights *out, pl_error *err);
 void pl_vision_weights_free(pl_vision_weights *weights, pl_backend *backend);
 
 /* Where in its work memory, counted in floats, an image of a side has what. */

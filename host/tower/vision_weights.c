@@ -27,6 +27,7 @@ typedef struct wanted {
 typedef struct loader {
     const pl_tower_source *source;
     pl_backend *backend;
+    const pl_tower_turn *turn;
     pl_vision_weights *w;
     wanted *all;
     size_t n, room;
@@ -353,6 +354,14 @@ static void narrow(const float *from, int64_t n, pl_dtype type, uint16_t *to)
     }
 }
 
+static pl_status ready(const loader *l, const pl_tensor *t, void *dst, pl_tower_matrix *out)
+{
+    PL_TRY(pl_tower_turn_begin(l->turn, l->err));
+    pl_status status = l->backend->tower->ready(l->backend->stream, t, dst, out, l->err);
+    pl_tower_turn_end(l->turn);
+    return status;
+}
+
 /* The whole tensor turned, in `room` as f32 [rows][turned_cols] with one row more behind it. */
 static pl_status ready_turned(const loader *l, const wanted *w, float *room, void *dst)
 {
@@ -367,13 +376,13 @@ static pl_status ready_turned(const loader *l, const wanted *w, float *room, voi
     pl_tensor t = {w->t.name, room, w->t.rows, cols, turned_type(w)};
     if (t.type != PL_F32)
         narrow(room, t.rows * cols, t.type, (uint16_t *)room);
-    return l->backend->tower->ready(l->backend->stream, &t, dst, w->matrix, l->err);
+    return ready(l, &t, dst, w->matrix);
 }
 
 static pl_status load_matrix(const loader *l, const wanted *w, void *dst)
 {
     if (w->taps == 1)
-        return l->backend->tower->ready(l->backend->stream, &w->t, dst, w->matrix, l->err);
+        return ready(l, &w->t, dst, w->matrix);
     size_t bytes = (size_t)((w->t.rows + 1) * turned_cols(w)) * sizeof(float);
     float *room = calloc(bytes, 1);
     if (!room)
@@ -415,10 +424,10 @@ static pl_status load_all(loader *l)
     return PL_OK;
 }
 
-pl_status pl_vision_weights_load(const pl_tower_source *source, pl_backend *backend, pl_vision_weights *out,
-                                 pl_error *err)
+pl_status pl_vision_weights_load(const pl_tower_source *source, pl_backend *backend, const pl_tower_turn *turn,
+                                 pl_vision_weights *out, pl_error *err)
 {
-    loader l = {.source = source, .backend = backend, .w = out, .err = err};
+    loader l = {.source = source, .backend = backend, .turn = turn, .w = out, .err = err};
     pl_status status;
     *out = (pl_vision_weights){0};
     PL_TRY_GOTO(pl_arena_create(1 << 16, &out->arena, err));

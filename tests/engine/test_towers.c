@@ -373,6 +373,107 @@ Test(towers, stopped)
     tiny_close(&t);
 }
 
+/* ---- while one loads --------------------------------------------------------------------------- */
+
+/* Asked before each piece of the work, where the session can take a step: nobody holds the engine. */
+typedef struct passer {
+    pl_session *session;
+    int asked, left; /* how often; until it says stop */
+} passer;
+
+static bool take_step(void *user)
+{
+    passer *p = user;
+    float logits[TINY_VOCAB];
+    const int32_t token = 2;
+    cr_assert_eq(pl_logits(p->session, &token, 1, false, logits, NULL), PL_OK);
+    p->asked++;
+    return p->left-- == 0;
+}
+
+static pl_status encode(const tiny *t, pl_media_kind kind, int variant, passer *p)
+{
+    pl_error err;
+    pl_media *media = NULL;
+    pl_media_params params = {.stop = take_step, .stop_user = p};
+    pl_status status;
+    if (kind == PL_MEDIA_IMAGE) {
+        uint8_t *rgb = tower_pattern(TINY_SIDE, variant);
+        status = pl_media_from_pixels(t->f.engine, rgb, TINY_SIDE, TINY_SIDE, &params, &media, &err);
+        free(rgb);
+    } else {
+        pl_sound sound = clip("clip0.wav");
+        status = pl_media_from_samples(t->f.engine, sound.samples, sound.n - (size_t)variant, &params, &media, &err);
+        pl_sound_free(&sound);
+    }
+    cr_expect_eq(media != NULL, status == PL_OK);
+    pl_media_free(media);
+    return status;
+}
+
+/* Those of a tower, and its projection: windows of a channel by itself, [channels][1][...], are none. */
+static int count_matrices(pl_media_kind kind)
+{
+    static const char *const towers[] = {"model.vision_tower.", "model.audio_tower."};
+    tower_tensors all = tower_tensors_make();
+    int n = 1;
+    for (size_t i = 0; i < all.n; i++) {
+        const tower_tensor *t = &all.items[i];
+        bool window = kind == PL_MEDIA_IMAGE ? t->dims[1] == 1 : t->n_dims == 3;
+        n += strncmp(t->name, towers[kind], strlen(towers[kind])) == 0 && t->n_dims > 1 && !window;
+    }
+    tower_tensors_free(&all);
+    return n;
+}
+
+/* Steps come between all matrices: the first image or clip has that many turns more than another one. */
+Test(towers, steps_while_one_loads)
+{
+    tiny t = tiny_open(0, 0);
+    for (int kind = PL_MEDIA_IMAGE; kind <= PL_MEDIA_AUDIO; kind++) {
+        passer first = {t.f.session, 0, -1}, second = first;
+        cr_assert_eq(encode(&t, (pl_media_kind)kind, 1, &first), PL_OK);
+        cr_assert_eq(encode(&t, (pl_media_kind)kind, 2, &second), PL_OK);
+        int matrices = count_matrices((pl_media_kind)kind);
+        cr_assert_gt(matrices, 10);
+        cr_expect_eq(first.asked - second.asked, matrices, "%d of %d", first.asked - second.asked, matrices);
+    }
+    tiny_close(&t);
+}
+
+/* Stopped at any matrix; then the other tower, then this one load as if nothing had been. */
+Test(towers, stopped_while_one_loads)
+{
+    tiny t = tiny_open(0, 0);
+    pl_tower_stats stats;
+    for (int kind = PL_MEDIA_IMAGE; kind <= PL_MEDIA_AUDIO; kind++) {
+        int matrices = count_matrices((pl_media_kind)kind);
+        for (int at = 0; at < matrices; at += matrices / 4) {
+            passer p = {t.f.session, 0, at};
+            cr_expect_eq(encode(&t, (pl_media_kind)kind, 1, &p), PL_ERR_CANCELLED);
+            cr_expect_eq(p.asked, at + 1, "nobody is asked again");
+            pl_engine_towers(t.f.engine, &stats);
+            cr_expect_eq(stats.vision_bytes + stats.audio_bytes + stats.cache_bytes, 0);
+            cr_expect_eq(stats.load_s, 0);
+        }
+    }
+    pl_sound sound = clip("clip0.wav");
+    pl_media *media = NULL;
+    int64_t n;
+    int32_t rows;
+    cr_assert_eq(pl_media_from_samples(t.f.engine, sound.samples, sound.n, NULL, &media, NULL), PL_OK);
+    const float *expected = tiny_golden(&t, "audio", "audio_features", &n);
+    const float *got = rows_of(&t, media, &rows);
+    cr_expect_lt(relative_l2(got, expected, (int64_t)rows * TINY_HIDDEN), BOUND);
+    pl_media_free(media);
+    pl_sound_free(&sound);
+    pl_media *image = see(&t, 1);
+    expected = tiny_golden(&t, "image", "image_features", &n);
+    cr_expect_lt(relative_l2(rows_of(&t, image, &rows), expected, n), BOUND);
+    pl_media_free(image);
+    tiny_close(&t);
+}
+
 /* ---- threads ----------------------------------------------------------------------------------- */
 
 typedef struct viewer {

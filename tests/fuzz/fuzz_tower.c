@@ -39,7 +39,7 @@ static void encode(const pl_tower_source *source)
     pl_error err;
     if (!backend && pl_backend_cpu(&shape, 1, NULL, PL_CPU_NONE, &backend, &err) != PL_OK)
         abort();
-    if (pl_vision_create(source, backend, &vision, &err) == PL_OK)
+    if (pl_vision_create(source, backend, NULL, &vision, &err) == PL_OK)
         pl_vision_encode(vision, rgb, SIDE, NULL, NULL, rows, &err);
     pl_vision_free(vision);
 }

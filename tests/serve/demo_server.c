@@ -46,9 +46,10 @@ void demo_stop(demo_server *s)
     pl_http_stop(s->http);
     pl_http_stop(s->http);
     pthread_join(s->thread, NULL);
+    pl_service_end(s->service);
     pl_scheduler_free(s->scheduler);
-    pl_service_free(s->service);
     pl_http_free(s->http);
+    pl_service_free(s->service);
     pl_engine_free(s->engine);
     pl_model_close(s->model);
 }

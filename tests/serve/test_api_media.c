@@ -286,7 +286,7 @@ Test(api_media, refuses_bad_files)
         const char *image, *image_code, *sound, *sound_code;
     } files[] = {{"mono16k.wav", "invalid_image", "rgba.png", "invalid_audio"},
                  {"make_media.py", "invalid_image", "make_media.py", "invalid_audio"},
-                 {"clip.mp4", "unsupported_value", "silent.mkv", "unsupported_value"}};
+                 {"clip.mp4", "unsupported_value", "silent.mkv", "unsupported_value"}}; /* it has no sound */
     for (size_t i = 0; i < 3; i++) {
         char *image = image_part(files[i].image), *audio = audio_part(files[i].sound);
         expect_error(image, "messages[0].content[0].image_url.url", files[i].image_code, "messages[0].content[0]");
@@ -544,6 +544,74 @@ Test(api_media, refuses_wrong_transcriptions)
     json_decref(transcribe_json("translations", FIELD("prompt", "Ada"), wav, n, 200));
     free(wav);
 }
+
+/* ---- what the helper reads --------------------------------------------------------------------- */
+
+static char *video_part(const char *name)
+{
+    char *part, *url = file_base64("data:video/mp4;base64,", name);
+    cr_assert_neq(asprintf(&part, "{\"type\": \"video_url\", \"video_url\": {\"url\": %s}}", url), -1);
+    free(url);
+    return part;
+}
+
+#ifndef PL_HAVE_FRAMES
+Test(api_media, says_that_the_helper_is_not_there)
+{
+    size_t n;
+    char *video = video_part("clip.mp4"), *audio = audio_part("sound.m4a"), *m4a = read_all(MEDIA "sound.m4a", &n);
+    expect_error(video, "messages[0].content[0].video_url.url", "unsupported_value", "pleiad-frames");
+    expect_error(audio, "messages[0].content[0].input_audio.data", "unsupported_value", "pleiad-frames");
+    expect_refused("transcriptions", "", m4a, n, "file", "pleiad-frames");
+    free(video);
+    free(audio);
+    free(m4a);
+}
+#else
+#define TWO_SECONDS 13 /* rows of 200 frames */
+
+Test(api_media, hears_what_is_in_containers)
+{
+    size_t n;
+    int64_t heard;
+    char *audio = audio_part("sound.m4a"), *m4a = read_all(MEDIA "sound.m4a", &n);
+    json_t *t = transcribe_json("transcriptions", FIELD("response_format", "verbose_json"), m4a, n, 200);
+    cr_expect_float_eq(json_number_value(json_at(t, "duration")), 2, 0.1);
+    json_decref(t);
+    prompt_tokens(audio, &heard);
+    cr_expect_eq(heard, TWO_SECONDS);
+    expect_refused("transcriptions", "", m4a, n / 4, "file", "a.wav");
+    free(audio);
+    free(m4a);
+}
+
+/* As the same frames, times and sound one by one. */
+Test(api_media, sees_and_hears_videos)
+{
+    int64_t heard;
+    pl_tower_stats stats;
+    char *video = video_part("clip.mp4"), *image = image_part("rgba.png"), *audio = audio_part("sound.m4a"), *parts;
+    cr_assert_neq(asprintf(&parts, "%s, %s, %s, %s, %s", TEXT("00:00"), image, TEXT("00:01"), image, audio), -1);
+    int64_t n = prompt_tokens(video, &heard);
+    cr_expect_eq(heard, TWO_SECONDS);
+    pl_engine_towers(s.engine, &stats);
+    cr_expect_eq(stats.images, 2);
+    cr_expect_eq(stats.clips, 1);
+    cr_expect_eq(prompt_tokens(parts, &heard), n);
+    free(parts);
+    free(video);
+
+    video = video_part("silent.mkv");
+    prompt_tokens(video, &heard);
+    cr_expect_eq(heard, 0);
+    free(video);
+    video = video_part("rgba.png");
+    expect_error(video, "messages[0].content[0].video_url.url", "invalid_video", "messages[0].content[0]");
+    free(video);
+    free(image);
+    free(audio);
+}
+#endif
 
 /* ---- addresses --------------------------------------------------------------------------------- */
 

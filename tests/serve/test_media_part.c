@@ -140,6 +140,13 @@ Test(media_part, reads_sound)
     cr_assert_eq(part.kind, PL_MEDIA_AUDIO);
     cr_assert_eq(part.n, 3);
     pl_media_part_free(&part);
+    static const char *const others[] = {"m4a", "mp4", "webm"};
+    for (size_t i = 0; i < 3; i++) {
+        char json[64];
+        snprintf(json, sizeof json, "{\"data\": \"Zm9v\", \"format\": \"%s\"}", others[i]);
+        cr_assert(read_with(json, read_sound), "%s", error.message);
+        pl_media_part_free(&part);
+    }
     expect_refused("{\"data\": \"Zm9v\", \"format\": \"aac\"}", read_sound, "messages[0].content[1].x.format",
                    "invalid_value", "'ogg'");
     expect_refused("{\"data\": \"Zm9v\"}", read_sound, "messages[0].content[1].x.format", "missing_required_parameter",
@@ -148,6 +155,24 @@ Test(media_part, reads_sound)
                    "data");
     expect_refused("{\"data\": \"\", \"format\": \"wav\"}", read_sound, "messages[0].content[1].x.data",
                    "invalid_base64", "empty");
+}
+
+Test(media_part, reads_videos)
+{
+    static const char field[] = "messages[0].content[1].x.url";
+    cr_assert(read_with("{\"url\": \"data:video/mp4;base64,Zm9v\"}", pl_media_read_video), "%s", error.message);
+    cr_assert(part.film && part.kind == PL_MEDIA_IMAGE && part.n == 3);
+    cr_assert_str_eq(pl_media_part_name(&part), "video");
+    cr_assert_str_eq(part.field, field);
+    pl_media_part_free(&part);
+    cr_assert(read_with("{\"url\": \"https://example.org/a.mp4\"}", pl_media_read_video));
+    cr_assert(part.film && part.url);
+    pl_media_part_free(&part);
+    expect_refused("{\"url\": \"data:image/png;base64,Zg==\"}", pl_media_read_video, field, "unsupported_value",
+                   "video expected, but its type is 'image/png'");
+    expect_refused("{\"url\": \"file:///a.mp4\"}", pl_media_read_video, field, "invalid_url", field);
+    expect_refused("{}", pl_media_read_video, field, "missing_required_parameter", "url");
+    expect_refused("{\"url\": \"data:video/mp4;base64,Zg==\"}", read_url, field, "unsupported_value", "image expected");
 }
 
 Test(media_part, files_are_what_their_type_says)

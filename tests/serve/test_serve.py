@@ -59,6 +59,45 @@ class Server:
         return self.process.returncode, err
 
 
+class WebSocket:
+    """A realtime session."""
+
+    def __init__(self, server, headers=""):
+        self.sock = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])), timeout=30)
+        self.file = self.sock.makefile("rb")
+        self.sock.sendall("GET /v1/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                          f"{headers}\r\n".encode())
+        self.status = int(self.file.readline().split()[1])
+        while self.file.readline().strip():
+            pass
+
+    def frame(self):
+        """(kind, payload)"""
+        kind, size = self.file.read(2)
+        if size > 125:
+            size = int.from_bytes(self.file.read(2 if size == 126 else 8), "big")
+        return kind & 15, self.file.read(size)
+
+    def send(self, **event):
+        data = json.dumps(event).encode()
+        size = bytes([128 + len(data)]) if len(data) < 126 else b"\xfe" + len(data).to_bytes(2, "big")
+        self.sock.sendall(b"\x81" + size + bytes(4) + data)
+
+    def events(self, last):
+        """Those up to the one of this type."""
+        found = [{"type": ""}]
+        while found[-1]["type"] != last:
+            kind, data = self.frame()
+            assert kind == 1, (kind, data)
+            found.append(json.loads(data))
+        return found[1:]
+
+    def close(self):
+        self.file.close()
+        self.sock.close()
+
+
 class Serve(unittest.TestCase):
     def test_answers_and_ends(self):
         with Server() as server:
@@ -75,6 +114,26 @@ class Serve(unittest.TestCase):
             self.assertIn("\npleiad_requests_done_total 1\n", text)
             self.assertIn("<title>", server.ask("GET", "/")[1])
             self.assertEqual(server.end(), (0, ""))
+
+    def test_realtime_answers_and_drains(self):
+        content = [{"type": "input_text", "text": CHAT["messages"][0]["content"]}]
+        with Server() as server:
+            idle, session = WebSocket(server), WebSocket(server)
+            session.send(type="conversation.item.create", item={"type": "message", "role": "user", "content": content})
+            session.send(type="response.create", response={"temperature": 0, "output_modalities": ["text"]})
+            self.assertIn("Paris", session.events("response.output_text.done")[-1]["text"])
+            self.assertEqual(session.events("response.done")[-1]["response"]["status"], "completed")
+            session.send(type="response.create", response={"max_output_tokens": 200, "instructions": "Tell a story."})
+            session.events("response.created")
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(idle.events("session.created")[0]["session"]["model"], NAME)
+            self.assertEqual(idle.frame(), (8, b"\x03\xe9the server ends"))
+            idle.close()
+            session.events("response.done")
+            self.assertEqual(session.frame(), (8, b"\x03\xe9the server ends"))
+            session.close()
+            err = server.process.communicate(timeout=30)[1]  # it was asked once: twice would end it at once
+            self.assertEqual((server.process.returncode, err), (0, ""))
 
     def test_drains(self):
         body = {**CHAT, "stream": True, "max_tokens": 400, "ignore_eos": True}
@@ -158,6 +217,10 @@ class Serve(unittest.TestCase):
                 self.assertEqual(server.ask("GET", "/props", None, {"Authorization": "Bearer secret-1"})[0], 200)
                 self.assertEqual(server.ask("GET", "/props", None, {"x-api-key": "secret-2"})[0], 200)
                 self.assertEqual(server.ask("GET", "/props", None, {"x-api-key": "# for tests"})[0], 401)
+                for headers, status in ("", 401), ("Authorization: Bearer secret-1\r\n", 101):
+                    session = WebSocket(server, headers)
+                    self.assertEqual(session.status, status)
+                    session.close()
                 self.assertEqual(server.end(), (0, ""))
             os.chmod(keys, 0o644)
             with Server("--api-key-file", keys) as server:

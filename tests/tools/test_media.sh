@@ -226,7 +226,9 @@ works debug audio -m "$model" --in "$clip" --out "$work/audio.safetensors" --all
 grep -aqE '"input":\{"dtype":"F32","shape":\[97,128\]' "$work/audio.safetensors" || fail 'the features'
 grep -aqE '"soft":\{"dtype":"F32","shape":\[7,64\]' "$work/audio.safetensors" || fail 'the rows of a clip'
 grep -aq 'lconv1d' "$work/audio.safetensors" || fail '--all-tensors'
-expect 1 'long.wav is too long: the limit is 30 seconds' debug audio -m "$model" --in "$work/long.wav" --out "$work/no"
+works debug audio -m "$model" --in "$work/long.wav" --out "$work/long.safetensors"
+grep -aqE '"input":\{"dtype":"F32","shape":\[2997,128\]' "$work/long.safetensors" || fail 'the first 30 seconds'
+expect 1 'text.png' debug audio -m "$model" --in "$work/text.png" --out "$work/no"
 [ ! -e "$work/no" ] || fail 'a file of nothing'
 
 works inspect "$model"

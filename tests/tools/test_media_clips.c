@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host/media/track.h"
 #include "tools/media_clips.h"
 #include "tools/media_pauses.h"
-#include "tools/media_track.h"
 
 #define SECOND PL_SOUND_RATE
 

@@ -86,7 +86,7 @@ void audio_fixture_start(audio_fixture *f, int threads, unsigned allowed)
         .max_rows = 1, .max_context = 16, .heads = {.heads = 1, .kv_heads = 1, .dim = 16}, .vocab = 16};
     pl_error err;
     cr_assert_eq(pl_backend_cpu(&shape, threads, NULL, allowed, &f->backend, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_audio_create(&f->source, f->backend, &f->audio, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_audio_create(&f->source, f->backend, NULL, &f->audio, &err), PL_OK, "%s", err.message);
 }
 
 void audio_fixture_close(audio_fixture *f)

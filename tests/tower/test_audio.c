@@ -179,7 +179,7 @@ Test(audio, rows_of_its_vocabulary)
     audio_fixture f = open_small(1, PL_CPU_AVX2);
     const float *want = audio_golden_find(&towers, "embed.hard", "", &rows, &cols);
     cr_assert(rows == 16 && cols == HIDDEN);
-    cr_assert_eq(pl_embedder_create(&f.source, PL_TOWER_AUDIO, f.backend, &embedder, &err), PL_OK);
+    cr_assert_eq(pl_embedder_create(&f.source, PL_TOWER_AUDIO, f.backend, NULL, &embedder, &err), PL_OK);
     cr_assert_eq(pl_embedder_hard(embedder, out, &err), PL_OK);
     cr_expect_lt(relative_l2(out, want, rows * cols), BOUND_F32);
     want = audio_golden_find(&towers, "pad_embed", "", &rows, &cols);
@@ -361,7 +361,7 @@ static void expect_refused(audio_fixture *f, pl_status status, const char *messa
 {
     pl_audio *audio = NULL;
     pl_error err = {0};
-    pl_status now = pl_audio_create(&f->source, f->backend, &audio, &err);
+    pl_status now = pl_audio_create(&f->source, f->backend, NULL, &audio, &err);
     cr_expect_eq(now, status, "%d", now);
     cr_expect(strstr(err.message, message), "'%s' for '%s'", err.message, message);
     pl_audio_free(audio);

@@ -14,7 +14,7 @@ static pl_status make_and_hear(void *ctx, pl_error *err)
     pl_audio *audio = NULL;
     pl_audio_stream *stream = NULL;
     int n;
-    pl_status status = pl_audio_create(&f->source, f->backend, &audio, err);
+    pl_status status = pl_audio_create(&f->source, f->backend, NULL, &audio, err);
     if (status == PL_OK)
         status = pl_audio_stream_create(audio, &stream, err);
     if (status == PL_OK)

@@ -39,7 +39,7 @@ static pl_status tower_open(tower *t, const char *folder, const char *beside, in
     PL_TRY(pl_checkpoint_open(folder, &t->checkpoint, err));
     PL_TRY(pl_tower_source_open(t->checkpoint, beside, &t->source, err));
     PL_TRY(pl_backend_cpu(&shape, threads, NULL, allowed, &t->backend, err));
-    return pl_vision_create(t->source, t->backend, &t->vision, err);
+    return pl_vision_create(t->source, t->backend, NULL, &t->vision, err);
 }
 
 static void tower_close(tower *t)
@@ -198,7 +198,7 @@ Test(vision, ids_of_its_vocabulary_give_the_recorded_rows)
         pl_embedder *embedder = NULL;
         pl_error err;
         tower t = tower_must_open(f.folder, NULL, 1, levels[i].allowed);
-        cr_assert_eq(pl_embedder_create(t.source, PL_TOWER_VISION, t.backend, &embedder, &err), PL_OK);
+        cr_assert_eq(pl_embedder_create(t.source, PL_TOWER_VISION, t.backend, NULL, &embedder, &err), PL_OK);
         cr_assert_eq(pl_embedder_hard(embedder, rows, &err), PL_OK);
         expect_close("embed.hard", rows, recorded(&golden, "embed.hard"), 16 * 64, levels[i].bound);
         pl_embedder_free(embedder);

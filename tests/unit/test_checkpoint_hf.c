@@ -237,6 +237,11 @@ Test(checkpoint_hf, other_prefixes)
     for (size_t i = 0; i < n_tensors; i++)
         snprintf(tensors[i].name, sizeof tensors[i].name, "odd.%s", source.tensors.items[i].name);
     refuses(PL_ERR_FORMAT, WORDS(s.dir, "embed_tokens.weight is missing"));
+    pl_checkpoint *parts = NULL;
+    cr_assert_eq(pl_checkpoint_open_parts(s.dir, &parts, NULL), PL_OK);
+    cr_expect_gt(pl_checkpoint_config(parts)->hidden, 0);
+    cr_expect_not_null(pl_tensor_list_find(pl_checkpoint_entries(parts), tensors[0].name));
+    pl_checkpoint_close(parts);
 }
 
 Test(checkpoint_hf, towers_and_decoys_are_skipped)

@@ -5,6 +5,7 @@
 #include "host/media/image.h"
 #include "host/media/image_parts.h"
 #include "host/model/safetensors.h"
+#include "tests/tower/tower_files.h"
 #include "tests/unit/fail_alloc.h"
 #include "tests/unit/scratch.h"
 
@@ -102,18 +103,9 @@ static void expect_rows(const pl_image *image, int side, const pl_entry *rows)
     free(out);
 }
 
-/* The oracle's picture of integer arithmetic. */
-static pl_image make_pattern(int size, int variant)
+static pl_image make_pattern(int side, int variant)
 {
-    pl_image image = {malloc((size_t)size * (size_t)size * 3), size, size};
-    for (int y = 0; y < size; y++)
-        for (int x = 0; x < size; x++)
-            for (int c = 0; c < 3; c++) {
-                int g = (x * 6 / size * 37 + y * 6 / size * 91 + c * 53 + variant * 29) % 7;
-                int t = g * 36 + ((x * (g + 1) + y * (3 + c)) & (63 >> (g & 3))) + ((x * y) >> 9);
-                image.rgb[(y * size + x) * 3 + c] = (uint8_t)t;
-            }
-    return image;
+    return (pl_image){tower_pattern(side, variant), side, side};
 }
 
 /* Returns how many of the goldens of a file it has compared. */
