@@ -84,7 +84,7 @@ class Llama:
                          "-o", "json", "-p", joined(warm + prompts) or 0, "-n", joined([4] + gens), "-d",
                          joined(depths)], self.lib)
         return [{"test": name_test(r["n_prompt"], r["n_gen"], 1, r["n_depth"]), "tokens_per_s": r["avg_ts"]}
-                for r in json.loads(out) if (r["n_prompt"] or r["n_gen"]) in prompts + gens]
+                for r in json.loads(out) if r["n_prompt"] in prompts or r["n_gen"] in gens]
 
     def together(self, args, model, threads, gen, parallel) -> list[dict]:
         room = max(parallel) * (gen + 2) + 512

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from pathlib import Path
 
 import matplotlib
@@ -18,6 +19,7 @@ GREY = "#808080"  # readable on white and on black
 COLORS = {"Pleiad": "#2f81f7", "llama.cpp": "#d9822b"}
 SPARE = ["#3fa34d", "#a371f7", "#c9515b", "#8a7f3d"]
 LABELLED = 0.01  # share of a step from which on an op has its name in the plot
+APART = 0.08  # between names in the roofline, in powers of ten upwards
 STYLE = {"svg.hashsalt": "pleiad", "svg.fonttype": "none", "font.size": 9, "text.color": GREY, "axes.edgecolor": GREY,
          "axes.labelcolor": GREY, "xtick.color": GREY, "ytick.color": GREY, "legend.frameon": False,
          "savefig.transparent": True, "axes.spines.top": False, "axes.spines.right": False}
@@ -84,10 +86,15 @@ def draw_roofline(rows: list[dict], out: Path):
         y = [float(r["ops"]) / float(r["us"]) / 1e3 for r in found]
         axes.scatter(x, y, s=[max(6, 700 * float(r["time_share"])) for r in found], color=color, alpha=0.6,
                      label=f"prompt of {prompt}" if prompt else "decode")
-        for r, at in zip(found, zip(x, y)):
+        names = {}  # by place: of ops side by side the one that takes longest is named
+        for r, at in sorted(zip(found, zip(x, y)), key=lambda pair: -float(pair[0]["time_share"])):
+            place = next((p for p in names if abs(math.log10(at[0] / p[0])) < 0.5 and
+                          abs(math.log10(at[1] / p[1])) < APART), at)
             if float(r["time_share"]) >= LABELLED:
-                axes.annotate(r["op"].removeprefix("matmul "), at, xytext=(5, 3), textcoords="offset points",
-                              fontsize=7)
+                names.setdefault(place, []).append(r["op"].removeprefix("matmul "))
+        for at, ops in names.items():
+            more = f" and {len(ops) - 1} more" if ops[1:] else ""
+            axes.annotate(ops[0] + more, at, xytext=(8, 4), textcoords="offset points", fontsize=7)
     axes.set(xscale="log", yscale="log", xlim=limits, xlabel="operations a byte of weights and K/V", ylabel="Gop/s")
     axes.legend(labelcolor=GREY, loc="lower right", markerscale=0.5)
     axes.grid(color=GREY, alpha=0.25, linewidth=0.5)
