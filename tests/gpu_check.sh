@@ -39,7 +39,8 @@ fetch_debs() {
     command -v apt-get >/dev/null || die '--fetch-debs needs apt'
     # Neither the C library nor what every Debian has.
     closure=$(apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces \
-        --no-enhances libcriterion-dev libhwloc-dev libjansson-dev libxxhash-dev pkgconf ninja-build |
+        --no-enhances libcriterion-dev libhwloc-dev libjansson-dev libjpeg-dev libsndfile1-dev libsoxr-dev \
+        libspng-dev libwebp-dev libxxhash-dev pkgconf ninja-build |
         grep '^[a-z]' | sort -u | grep -vE \
         '^(auto.*|debianutils|dpkg|gcc-.*|libacl1|libc6.*|libc-dev-bin|libgcc-s1|libstdc\+\+6|libselinux1|linux-libc-dev|m4|perl.*|libperl.*|tar|rpcsvc-proto|libcrypt-dev|libcrypt1|libdb5.*|libgdbm.*)$')
     mkdir -p .debs
@@ -51,7 +52,7 @@ fetch_debs() {
 # Makes the carried packages the ones that are built with, as soon as one is missing here.
 use_debs() {
     local library missing=''
-    for library in criterion hwloc jansson libxxhash; do
+    for library in criterion hwloc jansson libjpeg libwebp libxxhash sndfile soxr spng; do
         pkg-config --exists $library 2>/dev/null || missing="$missing $library"
     done
     [ -n "$missing" ] || [ -n "${FORCE_DEBS:-}" ] || return 0
