@@ -64,7 +64,7 @@ use_debs() {
         for deb in .debs/*.deb; do
             dpkg -x "$deb" "$debs" || die "$deb cannot be unpacked"
         done
-        find "$debs" -name '*.pc' -exec sed -i "s|=/usr|=$debs/usr|" {} +
+        find "$debs" -name '*.pc' -exec sed -Ei "s,(=|-[LI])/usr,\1$debs/usr,g" {} +
         touch "$debs/done"
     fi
     local lib
