@@ -70,11 +70,11 @@ static void *must(void *allocated)
     return allocated;
 }
 
-/* AddressSanitizer sets aside terabytes, and writes nothing of them. */
-#ifdef __SANITIZE_ADDRESS__
+/* Sanitizers set aside terabytes, and write nothing of them. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define MEMORY_LIMITED false
 #elif defined(__has_feature)
-#define MEMORY_LIMITED (!__has_feature(address_sanitizer))
+#define MEMORY_LIMITED (!__has_feature(address_sanitizer) && !__has_feature(thread_sanitizer))
 #else
 #define MEMORY_LIMITED true
 #endif
