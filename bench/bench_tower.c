@@ -27,27 +27,6 @@
 #define MOST_ROWS 256 /* of a clip and of an image */
 #define RUNS 3
 
-static const pl_audio_config audio_config = {.hidden = 1536,
-                                             .heads = 8,
-                                             .layers = 12,
-                                             .mel_bins = PL_MEL_BINS,
-                                             .chunk = 12,
-                                             .left = 13,
-                                             .kernel = 5,
-                                             .reduction = 4,
-                                             .channels = {128, 32},
-                                             .rows = 188,
-                                             .vocab = 128,
-                                             .first_id = 262272,
-                                             .residual_weight = 0.5f,
-                                             .logit_cap = 50,
-                                             .group_eps = 1e-3f,
-                                             .clip = 1e10f,
-                                             .eps = 1e-6f};
-
-static const pl_vision_config vision_config = {
-    .hidden = 2048, .side = 768, .grid = 16, .vocab = 128, .first_id = 262144, .eps = 1e-6f};
-
 typedef struct shape {
     const char *name;
     int64_t rows, cols; /* cols 0: a vector */
@@ -146,8 +125,8 @@ static pl_status make_source(bench *b, pl_error *err)
     s->where = "bench";
     s->file = (pl_mapfile){.data = (const unsigned char *)b->values}; /* of no bytes: nothing is dropped */
     s->has_audio = s->has_vision = true;
-    s->audio = audio_config;
-    s->vision = vision_config;
+    s->audio = pl_audio_published;
+    s->vision = pl_vision_published;
     s->tensors.items = b->entries;
     return PL_OK;
 }
@@ -155,7 +134,7 @@ static pl_status make_source(bench *b, pl_error *err)
 static void add_audio(bench *b)
 {
     add_tensors(b, "", audio_once, sizeof audio_once / sizeof *audio_once);
-    for (int layer = 0; layer < audio_config.layers; layer++) {
+    for (int layer = 0; layer < pl_audio_published.layers; layer++) {
         char prefix[64];
         snprintf(prefix, sizeof prefix, "audio_tower.conformer.%d.", layer);
         add_tensors(b, prefix, audio_layer, sizeof audio_layer / sizeof *audio_layer);

@@ -12,6 +12,7 @@
 #include "host/tower/audio.h"
 #include "host/tower/vision.h"
 #include "tools/debug_trace.h"
+#include "tools/media_shown.h"
 #include "tools/slurp.h"
 
 /* A tower by itself: the text model's weights need not be there. */
@@ -112,14 +113,13 @@ fail:
 
 pl_status pl_debug_image(const pl_options *options, pl_error *err)
 {
-    static const int sides[] = {0, 256, 512, 768};
     pl_status status;
     looking l = {.options = NULL};
     pl_image image = {.rgb = NULL};
     uint8_t *rgb = NULL;
     PL_TRY_GOTO(open_looking(options, PL_TOWER_VISION, &l, err));
     PL_TRY_GOTO(pl_image_decode(l.bytes.data, l.bytes.n, 0, options->in_file, &image, err));
-    int side = sides[options->image_size];
+    int side = pl_showing_params(options).image_side;
     if (!side)
         side = pl_tower_source_vision(l.source)->side;
     rgb = malloc(3 * (size_t)side * (size_t)side);

@@ -77,7 +77,7 @@ static pl_status listen(pl_listener *l, bool last, pl_error *err)
 {
     const float *rows = NULL;
     int n = 0;
-    PL_TRY(pl_ear_hear(l->ear, l->samples, l->n_samples, last, NULL, NULL, &rows, &n, err));
+    PL_TRY(pl_ear_hear(l->ear, l->samples, l->n_samples, last, NULL, &rows, &n, err));
     return n > 0 ? keep(l, rows, n, err) : PL_OK;
 }
 

@@ -164,7 +164,7 @@ static pl_status see(pl_engine *e, const uint8_t *pixels, int32_t side, const pl
     if (!rows)
         return pl_fail_memory(err, values * sizeof *rows, "an image's rows");
     pl_tower_asker asker = {params->stop, params->stop_user};
-    pl_status status = pl_towers_see(e->towers, pixels, side, &asker, NULL, rows, err);
+    pl_status status = pl_towers_see(e->towers, pixels, side, &asker, rows, err);
     if (status == PL_OK)
         status = pl_media_of_rows(e, PL_MEDIA_IMAGE, &key, rows, grid * grid, out, err);
     free(rows);
@@ -253,7 +253,7 @@ static pl_status hear(pl_engine *e, const float *samples, size_t n, const pl_med
     PL_TRY(pl_ear_create(e->towers, &asker, &ear, err));
     const float *rows = NULL;
     int n_rows = 0;
-    pl_status status = pl_ear_hear(ear, samples, n, true, &asker, NULL, &rows, &n_rows, err);
+    pl_status status = pl_ear_hear(ear, samples, n, true, &asker, &rows, &n_rows, err);
     if (status == PL_OK && n_rows == 0)
         status = pl_fail(err, PL_ERR_ARGUMENT, "the sound is too short: %zu samples", n);
     if (status == PL_OK)

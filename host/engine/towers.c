@@ -221,14 +221,14 @@ static void leave(pl_towers *t, pl_tower_kind kind, double encode_s)
     pthread_mutex_unlock(&t->work);
 }
 
-pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tower_asker *asker,
-                        const pl_tower_show *show, float *rows, pl_error *err)
+pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tower_asker *asker, float *rows,
+                        pl_error *err)
 {
     PL_TRY(enter(t, PL_TOWER_VISION, asker, err));
     taker k = taker_of(t, asker);
     pl_tower_turn turn = {begin_piece, end_piece, &k};
     double begin = pl_clock_seconds();
-    pl_status status = pl_vision_encode(t->vision, rgb, side, &turn, show, rows, err);
+    pl_status status = pl_vision_encode(t->vision, rgb, side, &turn, NULL, rows, err);
     pthread_mutex_lock(&t->lock);
     t->stats.images += status == PL_OK;
     pthread_mutex_unlock(&t->lock);
@@ -294,7 +294,7 @@ void pl_ear_free(pl_ear *ear)
 }
 
 pl_status pl_ear_hear(pl_ear *ear, const float *samples, size_t n_samples, bool last, const pl_tower_asker *asker,
-                      const pl_tower_show *show, const float **rows, int *n, pl_error *err)
+                      const float **rows, int *n, pl_error *err)
 {
     pl_towers *t = ear->towers;
     int frames = pl_mel_frames(n_samples, !last), fresh = frames - ear->frames;
@@ -307,7 +307,7 @@ pl_status pl_ear_hear(pl_ear *ear, const float *samples, size_t n_samples, bool 
     pl_tower_turn turn = {begin_piece, end_piece, &k};
     double begin = pl_clock_seconds();
     pl_mel_compute(t->mel, samples, n_samples, ear->frames, fresh, ear->mel);
-    pl_status status = pl_audio_hear(ear->stream, ear->mel, fresh, last, &turn, show, ear->rows, ear->room, n, err);
+    pl_status status = pl_audio_hear(ear->stream, ear->mel, fresh, last, &turn, NULL, ear->rows, ear->room, n, err);
     ear->frames += fresh;
     pthread_mutex_lock(&t->lock);
     t->stats.clips += status == PL_OK && last;

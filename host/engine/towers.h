@@ -26,9 +26,9 @@ typedef struct pl_tower_asker {
     void *user;
 } pl_tower_asker;
 
-/* rgb: [side][side][3]; rows: [grid * grid][text hidden]. show may be NULL. PL_ERR_CANCELLED: stop said so. */
-pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tower_asker *asker,
-                        const pl_tower_show *show, float *rows, pl_error *err);
+/* rgb: [side][side][3]; rows: [grid * grid][text hidden]. PL_ERR_CANCELLED: stop said so. */
+pl_status pl_towers_see(pl_towers *t, const uint8_t *rgb, int side, const pl_tower_asker *asker, float *rows,
+                        pl_error *err);
 
 /* Sound as it comes. The tower stays as long as there is one. */
 typedef struct pl_ear pl_ear;
@@ -40,7 +40,7 @@ void pl_ear_free(pl_ear *ear);
 /* All samples of the clip so far, those of the calls before at its beginning; last: there will be none. *rows [*n][text
  * hidden]: those that are final now and were not before, valid until the next call. */
 pl_status pl_ear_hear(pl_ear *ear, const float *samples, size_t n_samples, bool last, const pl_tower_asker *asker,
-                      const pl_tower_show *show, const float **rows, int *n, pl_error *err);
+                      const float **rows, int *n, pl_error *err);
 
 /* An image or a clip was found among those that are remembered. */
 void pl_towers_count_hit(pl_towers *t);

@@ -49,18 +49,6 @@ bool pl_media_part_check(pl_service *s, const pl_media_part *part, pl_api_error 
 
 /* ---- work -------------------------------------------------------------------------------------- */
 
-static pl_status add_rows(pl_media_part *part, pl_media *media, pl_error *err)
-{
-    pl_media **grown = realloc(part->rows, (part->n_rows + 1) * sizeof(pl_media *));
-    if (!grown) {
-        pl_media_free(media);
-        return pl_fail_memory(err, (part->n_rows + 1) * sizeof(pl_media *), "clips");
-    }
-    part->rows = grown;
-    part->rows[part->n_rows++] = media;
-    return PL_OK;
-}
-
 /* Of the next rows. */
 static pl_status add_time(pl_media_part *part, const char *at, pl_error *err)
 {
@@ -85,7 +73,7 @@ static pl_status encode_image(pl_service *s, pl_media_part *part, const pl_media
     pl_status status = pl_media_create(pl_service_engine(s), part->kind, part->bytes, part->n, part->field, &params,
                                        &media, err);
     pl_service_unlock_towers(s);
-    return status == PL_OK ? add_rows(part, media, err) : status;
+    return status == PL_OK ? pl_media_part_add(part, media, err) : status;
 }
 
 pl_status pl_media_part_encode_clip(pl_service *s, pl_media_part *part, const float *samples, size_t n,
@@ -96,7 +84,7 @@ pl_status pl_media_part_encode_clip(pl_service *s, pl_media_part *part, const fl
     pl_service_lock_towers(s);
     pl_status status = pl_media_from_samples(pl_service_engine(s), samples, n, &params, &media, err);
     pl_service_unlock_towers(s);
-    return status == PL_OK ? add_rows(part, media, err) : pl_fail_within(err, status, "%s", part->field);
+    return status == PL_OK ? pl_media_part_add(part, media, err) : pl_fail_within(err, status, "%s", part->field);
 }
 
 /* Longer sound becomes several clips, cut where it is quiet. */
@@ -142,7 +130,7 @@ static pl_status encode_frame(void *user, const char *at, const pl_video_frame *
     pl_status status = pl_media_from_pixels(pl_service_engine(f->service), frame->rgb, frame->width, frame->height,
                                             &f->params, &media, err);
     pl_service_unlock_towers(f->service);
-    return status == PL_OK ? add_rows(f->part, media, err) : pl_fail_within(err, status, "%s", f->part->field);
+    return status == PL_OK ? pl_media_part_add(f->part, media, err) : pl_fail_within(err, status, "%s", f->part->field);
 }
 
 static pl_status make_plan(pl_service *s, const pl_media_part *part, size_t taken, pl_film_plan *out, pl_error *err)

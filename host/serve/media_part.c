@@ -20,6 +20,18 @@ void pl_media_part_free(pl_media_part *part)
     *part = (pl_media_part){0};
 }
 
+pl_status pl_media_part_add(pl_media_part *part, pl_media *media, pl_error *err)
+{
+    pl_media **grown = realloc(part->rows, (part->n_rows + 1) * sizeof(pl_media *));
+    if (!grown) {
+        pl_media_free(media);
+        return pl_fail_memory(err, (part->n_rows + 1) * sizeof(pl_media *), "clips");
+    }
+    part->rows = grown;
+    part->rows[part->n_rows++] = media;
+    return PL_OK;
+}
+
 const char *pl_media_part_name(const pl_media_part *part)
 {
     return part->film ? "video" : pl_media_kind_name(part->kind);

@@ -27,6 +27,9 @@ const char *pl_media_part_name(const pl_media_part *part);
 
 void pl_media_part_free(pl_media_part *part); /* what it holds */
 
+/* Adds the rows of one image or clip; takes the media over, whatever comes of it. */
+pl_status pl_media_part_add(pl_media_part *part, pl_media *media, pl_error *err);
+
 /* "image/png" is an image, "audio/wav" sound; any capitals. False: neither. */
 bool pl_media_kind_of_type(const char *mime, size_t n, pl_media_kind *out);
 

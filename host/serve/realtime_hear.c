@@ -15,18 +15,6 @@ void pl_hearing_clear(pl_hearing *h)
     *h = (pl_hearing){.service = h->service, .stop = h->stop};
 }
 
-static pl_status add_rows(pl_media_part *part, pl_media *media, pl_error *err)
-{
-    pl_media **grown = realloc(part->rows, (part->n_rows + 1) * sizeof(pl_media *));
-    if (!grown) {
-        pl_media_free(media);
-        return pl_fail_memory(err, (part->n_rows + 1) * sizeof(pl_media *), "clips");
-    }
-    part->rows = grown;
-    part->rows[part->n_rows++] = media;
-    return PL_OK;
-}
-
 /* What is too short for a row, behind other clips, is left out. */
 static pl_status end_clip(pl_hearing *h, pl_error *err)
 {
@@ -42,7 +30,7 @@ static pl_status end_clip(pl_hearing *h, pl_error *err)
     pl_listener_free(h->listener);
     h->listener = NULL;
     h->n_clip = 0;
-    return status == PL_OK && media ? add_rows(&h->part, media, err) : status;
+    return status == PL_OK && media ? pl_media_part_add(&h->part, media, err) : status;
 }
 
 static pl_status hear(pl_hearing *h, const float *samples, size_t n, pl_error *err)

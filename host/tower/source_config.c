@@ -11,26 +11,26 @@
 #define SIDE_MAX 8192
 #define SIZE_MAX_VALUE (1 << 24)
 
-static const pl_vision_config published_vision = {
+const pl_vision_config pl_vision_published = {
     .hidden = 2048, .side = 768, .grid = 16, .vocab = 128, .first_id = 262144, .eps = 1e-6f};
-static const pl_audio_config published_audio = {.hidden = 1536,
-                                                .heads = 8,
-                                                .layers = 12,
-                                                .mel_bins = 128,
-                                                .chunk = 12,
-                                                .left = 13,
-                                                .right = 0,
-                                                .kernel = 5,
-                                                .reduction = 4,
-                                                .channels = {128, 32},
-                                                .rows = 188,
-                                                .vocab = 128,
-                                                .first_id = 262272,
-                                                .residual_weight = 0.5f,
-                                                .logit_cap = 50,
-                                                .group_eps = 1e-3f,
-                                                .clip = 1e10f,
-                                                .eps = 1e-6f};
+const pl_audio_config pl_audio_published = {.hidden = 1536,
+                                            .heads = 8,
+                                            .layers = 12,
+                                            .mel_bins = 128,
+                                            .chunk = 12,
+                                            .left = 13,
+                                            .right = 0,
+                                            .kernel = 5,
+                                            .reduction = 4,
+                                            .channels = {128, 32},
+                                            .rows = 188,
+                                            .vocab = 128,
+                                            .first_id = 262272,
+                                            .residual_weight = 0.5f,
+                                            .logit_cap = 50,
+                                            .group_eps = 1e-3f,
+                                            .clip = 1e10f,
+                                            .eps = 1e-6f};
 static const pl_media_tokens published_tokens = {255999, 262145, 262144, 256000, 262273, 262272};
 
 /* ---- folders ---- */
@@ -214,8 +214,8 @@ pl_status pl_tower_config_from_folder(pl_tower_source *source, pl_error *err)
 {
     char path[PATH_BYTES];
     json_t *root = NULL;
-    source->vision = published_vision;
-    source->audio = published_audio;
+    source->vision = pl_vision_published;
+    source->audio = pl_audio_published;
     PL_TRY(join(source, "config.json", path, err));
     PL_TRY(parse_file(path, &root, err));
     reader r = {.where = path, .root = root, .source = source, .err = err};
@@ -335,8 +335,8 @@ static pl_status audio_from_gguf(pl_tower_source *s, const pl_gguf *keys, pl_err
 
 pl_status pl_tower_config_from_gguf(pl_tower_source *source, const pl_gguf *keys, pl_error *err)
 {
-    source->vision = published_vision;
-    source->audio = published_audio;
+    source->vision = pl_vision_published;
+    source->audio = pl_audio_published;
     PL_TRY(read_ids(source, err));
     if (source->has_vision)
         PL_TRY(vision_from_gguf(source, keys, err));

@@ -25,6 +25,10 @@ struct pl_tower_source {
  * borrowed. */
 pl_status pl_tower_source_read(pl_tower_source *source, const unsigned char *data, size_t size, pl_error *err);
 
+/* Of the published models: what a configuration does not say. */
+extern const pl_vision_config pl_vision_published;
+extern const pl_audio_config pl_audio_published;
+
 /* The Hugging Face name, behind "model.", of a tensor that GGUF calls `name`; false: it is none of a tower. */
 bool pl_tower_name_from_gguf(const char *name, char out[PL_TOWER_NAME_BYTES]);
 
