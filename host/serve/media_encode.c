@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define FETCH_BYTES ((size_t)32 << 20)
 #define FETCH_S 20.0
