@@ -16,26 +16,6 @@ static void fail_memory(pl_fields *f, const char *name, const char *what)
 
 /* ---- model and path ---------------------------------------------------------------------------- */
 
-static bool is_path(const pl_model *model, const char *path)
-{
-    return strcmp(path, "auto") == 0 || pl_model_check_path(model, path, NULL) == PL_OK;
-}
-
-/* NAME gives NULL, NAME:PATH the path. */
-static bool path_in_name(const pl_call *call, const char *asked, const char **path)
-{
-    pl_service *service = pl_call_service(call);
-    const char *name = pl_service_parameters(service)->name;
-    size_t n = strlen(name);
-    *path = NULL;
-    if (strncmp(asked, name, n) != 0 || (asked[n] && asked[n] != ':'))
-        return false;
-    if (!asked[n])
-        return true;
-    *path = asked + n + 1;
-    return is_path(pl_service_model(service), *path);
-}
-
 static void fail_model(pl_fields *f, const char *asked)
 {
     if (pl_fields_failed(f))
@@ -61,9 +41,10 @@ static void read_model(pl_call *call, pl_fields *f, pl_call_spec *spec)
 {
     static const char *const qualities[] = {"balanced", "quality", "speed", NULL};
     static const pl_wish wishes[] = {PL_WISH_BALANCED, PL_WISH_QUALITY, PL_WISH_SPEED};
-    const char *named = NULL;
-    const char *model = pl_field_text(f, "model", pl_service_parameters(pl_call_service(call))->name);
-    if (!path_in_name(call, model, &named))
+    const pl_service *service = pl_call_service(call);
+    const pl_service_params *params = pl_service_parameters(service);
+    const char *named = NULL, *model = pl_field_text(f, "model", params->name);
+    if (!pl_service_has_model(service, model, &named))
         fail_model(f, model);
     const char *path = read_path(call, f);
     bool wish = pl_field_given(f, "quality");
@@ -72,7 +53,7 @@ static void read_model(pl_call *call, pl_fields *f, pl_call_spec *spec)
         spec->request.path = path ? path : named;
     else if (wish)
         spec->request.path = "auto";
-    if (!pl_fields_failed(f))
+    if (!pl_fields_failed(f) && !params->any_model)
         pl_call_set_model(call, model);
 }
 

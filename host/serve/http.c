@@ -125,6 +125,8 @@ static void drop_all(pl_http *http)
 {
     while (http->all)
         pl_connection_drop(http->all);
+    while (http->inside)
+        pl_inside_drop(http->inside);
 }
 
 static void run_posted(pl_http *http)
@@ -150,6 +152,7 @@ void pl_http_free(pl_http *http)
 {
     if (!http)
         return;
+    http->draining = true; /* requests that were posted do not begin any more */
     drop_all(http);
     run_posted(http);
     work_on_later(http);
@@ -245,8 +248,10 @@ static int sleep_ms(const pl_http *http)
     double until = INFINITY;
     if (http->work)
         return 0;
+    if (http->draining)
+        until = http->drain_until;
     if (http->all)
-        until = http->draining ? fmin(http->drain_until, http->next_sweep) : http->next_sweep;
+        until = fmin(until, http->next_sweep);
     if (http->later)
         until = fmin(until, http->later_at);
     for (size_t i = 0; i < http->n_every; i++)
@@ -340,7 +345,7 @@ pl_status pl_http_serve(pl_http *http, double drain_s, pl_error *err)
         if (http->now >= http->later_at)
             work_on_later(http);
         settle(http);
-        if (http->draining && !http->all)
+        if (http->draining && !http->all && !http->inside)
             return PL_OK;
         int n = epoll_wait(http->epoll, events, EVENTS, sleep_ms(http));
         if (n < 0 && errno != EINTR)

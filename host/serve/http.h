@@ -29,7 +29,8 @@ typedef struct pl_http_entry {
 } pl_http_entry;
 
 typedef struct pl_http_params {
-    const char *host;        /* address or name to bind to; a path beginning with '/' or "unix:" is a Unix socket */
+    const char *host;        /* address or name to bind to; a path beginning with '/' or "unix:" is a Unix socket; NULL:
+                                nothing is bound, requests come from within the process alone */
     int32_t port;            /* 0: any free one */
     const char *const *keys; /* [n_keys] API keys; none: everybody may */
     size_t n_keys;
@@ -75,6 +76,16 @@ pl_status pl_http_post(pl_http *http, void (*fn)(void *user), void *user, pl_err
 
 /* Calls fn(user) on the loop's thread every `seconds`; from the loop's thread, or before pl_http_serve(). */
 pl_status pl_http_every(pl_http *http, double seconds, void (*fn)(void *user), void *user, pl_error *err);
+
+/* What came of a request from within: called once, on the loop's thread or by pl_http_free(). status 0: nothing, as the
+ * loop ends or the response could not go on. Else the whole body, of a stream all that was sent. */
+typedef void (*pl_http_done)(void *user, int status, const char *request_id, const char *body, size_t n);
+
+/* A request from within the process, from any thread: the route's handler is called on the loop as for any other. path:
+ * decoded, without query; copied. body: its end is free(), unless this fails; NULL: none. There are no headers and no limits,
+ * nobody is asked for a key, and its client is 0. */
+pl_status pl_http_request_inside(pl_http *http, const char *method, const char *path, char *body, size_t n,
+                                 pl_http_done done, void *user, pl_error *err);
 
 typedef struct pl_http_stats {
     int32_t connections, exchanges; /* open now */

@@ -37,7 +37,7 @@ static const pl_http_route *find_route(const pl_http *http, const pl_exchange *x
 static void put_methods(pl_exchange *x, const char *header)
 {
     pl_strbuf list = {.data = NULL};
-    for (const pl_http_route *route = x->connection->http->routes; route->method; route++)
+    for (const pl_http_route *route = x->http->routes; route->method; route++)
         if (path_fits(route, x->request.path))
             pl_strbuf_printf(&list, "%s, %s", route->method, strcmp(route->method, "GET") == 0 ? "HEAD, " : "");
     pl_strbuf_add_text(&list, "OPTIONS");
@@ -151,20 +151,34 @@ static bool respond_options(pl_exchange *x)
     return false;
 }
 
-bool pl_http_check(pl_exchange *x)
+static bool asks_for_options(const pl_exchange *x)
 {
-    pl_http *http = x->connection->http;
     bool known;
-    if (!check_sender(http, x))
+    if (strcmp(x->request.method, "OPTIONS") != 0)
         return false;
-    x->route = find_route(http, x, &known);
-    if (strcmp(x->request.method, "OPTIONS") == 0 && (known || strcmp(x->request.path, "*") == 0))
-        return respond_options(x);
+    find_route(x->http, x, &known);
+    return known || strcmp(x->request.path, "*") == 0;
+}
+
+bool pl_http_find_route(pl_exchange *x)
+{
+    bool known;
+    x->route = find_route(x->http, x, &known);
     if (!known)
         return refuse(x, 404, "unknown_url", "Unknown request URL: %s %.300s.", x->request.method, x->request.path);
     if (!x->route) {
         put_methods(x, "Allow");
         return refuse(x, 405, "method_not_supported", "Not allowed here: %s.", x->request.method);
     }
-    return check_key(http, x);
+    return true;
+}
+
+bool pl_http_check(pl_exchange *x)
+{
+    pl_http *http = x->http;
+    if (!check_sender(http, x))
+        return false;
+    if (asks_for_options(x))
+        return respond_options(x);
+    return pl_http_find_route(x) && check_key(http, x);
 }

@@ -26,7 +26,7 @@ void pl_connection_open(pl_http *http, int fd, const char *peer, uint64_t peer_h
     }
     c->http = http;
     c->fd = fd;
-    c->exchange.connection = c;
+    c->exchange = (pl_exchange){.http = http, .sink = &pl_http_writer, .peer = c->peer};
     c->peer_hash = peer_hash;
     c->since = c->written_at = http->now;
     strncpy(c->peer, peer, sizeof c->peer - 1);
@@ -64,7 +64,6 @@ void pl_connection_work(pl_connection *c)
 void pl_connection_drop(pl_connection *c)
 {
     pl_http *http = c->http;
-    pl_exchange *x = &c->exchange;
     if (c->state == PL_CONNECTION_CLOSED)
         return;
     c->state = PL_CONNECTION_CLOSED;
@@ -78,10 +77,7 @@ void pl_connection_drop(pl_connection *c)
     c->next_dead = http->dead;
     http->dead = c;
     atomic_fetch_sub(&http->n_connections, 1);
-    if (x->gone)
-        x->gone(x->gone_user);
-    if (x->open)
-        pl_exchange_over(x, false);
+    pl_exchange_leave(&c->exchange);
 }
 
 static void drop_counted(pl_connection *c, _Atomic uint64_t *counter)
@@ -210,14 +206,9 @@ void pl_connection_event(pl_connection *c, uint32_t events)
 
 static void begin_exchange(pl_connection *c)
 {
-    pl_exchange *x = &c->exchange;
-    x->id = ++c->http->last_id;
-    x->client = c->peer_hash;
-    x->since = c->since;
-    x->open = true;
+    pl_exchange_open(&c->exchange, c->since);
+    c->exchange.client = c->peer_hash;
     c->state = PL_CONNECTION_BUSY;
-    atomic_fetch_add(&c->http->n_exchanges, 1);
-    atomic_fetch_add(&c->http->n_requests, 1);
 }
 
 /* Answers what could not be read as a request; after it nothing can. */

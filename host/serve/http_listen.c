@@ -143,6 +143,10 @@ static pl_status listen_tcp(pl_http *http, const char *host, int32_t port, pl_er
 
 pl_status pl_http_listen(pl_http *http, pl_error *err)
 {
+    if (!http->params.host) {
+        http->loopback = true;
+        return PL_OK;
+    }
     const char *path = unix_path(http->params.host);
     if (path)
         return listen_unix(http, path, err);

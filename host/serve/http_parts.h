@@ -1,5 +1,8 @@
 /* What the files of the HTTP loop share.
  *
+ * An exchange belongs to a connection (http_connection.c) or to somebody within the process (http_inside.c); a table of
+ * functions tells where its response goes. Of a connection's states:
+ *
  *     HEAD   a request may come, or has begun to
  *     BODY   its head is checked, its body comes
  *     BUSY   it is with its handler, or with whom this one gave it to
@@ -22,6 +25,7 @@
 #define PL_HTTP_PENDING_BYTES (2 * PL_HTTP_HEAD_BYTES) /* that a client may send ahead */
 
 typedef struct pl_connection pl_connection;
+typedef struct pl_inside pl_inside;
 
 typedef enum pl_connection_state {
     PL_CONNECTION_HEAD,
@@ -31,8 +35,21 @@ typedef enum pl_connection_state {
     PL_CONNECTION_CLOSED,
 } pl_connection_state;
 
+/* Where a response goes. The status is noted before, the exchange is over after respond, end and drop. */
+typedef struct pl_exchange_sink {
+    void (*respond)(pl_exchange *x, const char *content_type, const char *body, size_t n);
+    void (*begin)(pl_exchange *x, const char *content_type);
+    bool (*send)(pl_exchange *x, const char *data, size_t n);
+    void (*end)(pl_exchange *x);
+    void (*upgrade)(pl_exchange *x, const char *protocol); /* NULL: no request asks for it */
+    void (*drop)(pl_exchange *x);
+    void (*over)(pl_exchange *x); /* it has been logged: clears it, and goes on */
+} pl_exchange_sink;
+
 struct pl_exchange {
-    pl_connection *connection;
+    pl_http *http;
+    const pl_exchange_sink *sink;
+    const char *peer; /* for the log */
     pl_http_request request;
     pl_strbuf body;
     const pl_http_route *route;
@@ -46,7 +63,6 @@ struct pl_exchange {
     int status;        /* 0: no response has begun */
     bool open;         /* from its head until it is over */
     bool head_only;    /* HEAD: no content */
-    bool in_chunks;
     bool says_caching; /* the handler gave Cache-Control */
     char note[121];
 };
@@ -58,7 +74,7 @@ struct pl_connection {
     int fd;
     pl_connection_state state;
     uint32_t watched; /* what epoll looks for */
-    bool has_work, is_later, last, peer_ended, write_ended, blocked;
+    bool has_work, is_later, last, peer_ended, write_ended, blocked, in_chunks;
     double since;      /* of the state; of HEAD: since the first byte of a request, or the end of the last response */
     double written_at; /* when something was taken, or nothing waited */
     pl_strbuf in, out;
@@ -97,6 +113,7 @@ struct pl_http {
     bool draining;
     double now, drain_until, next_sweep, later_at;
     pl_connection *all, *work, *later, *dead; /* later: streams that have been written to a moment ago */
+    pl_inside *inside;                        /* all open requests from within */
     pl_every *every;
     size_t n_every;
     size_t bodies; /* bytes of all requests' bodies */
@@ -131,10 +148,22 @@ size_t pl_connection_unsent(const pl_connection *c);
 bool pl_connection_send(pl_connection *c); /* what waits, as far as the socket takes it; false: dropped */
 
 /* http_exchange.c */
-void pl_exchange_over(pl_exchange *x, bool whole); /* logs, clears; the connection goes on */
+void pl_exchange_open(pl_exchange *x, double since);
+void pl_exchange_over(pl_exchange *x, bool whole); /* logs; x is not open any more */
+void pl_exchange_leave(pl_exchange *x);            /* nobody waits for its end: calls gone, and it is over */
 void pl_exchange_clear(pl_exchange *x);
 
-/* http_check.c: decides on a request whose head is there. False: it has been responded. */
-bool pl_http_check(pl_exchange *x);
+#define PL_EXCHANGE_NAME 40
+void pl_exchange_name(const pl_exchange *x, char name[static PL_EXCHANGE_NAME]); /* "req-..." */
+
+/* http_write.c */
+extern const pl_exchange_sink pl_http_writer; /* of the exchanges in connections */
+
+/* http_inside.c */
+void pl_inside_drop(pl_inside *inside);
+
+/* http_check.c: decide on a request whose head is there. False: it has been responded. */
+bool pl_http_check(pl_exchange *x); /* sender, route and key */
+bool pl_http_find_route(pl_exchange *x);
 
 #endif

@@ -218,6 +218,24 @@ const pl_service_params *pl_service_parameters(const pl_service *s)
     return &s->params;
 }
 
+/* What stands behind one of the colons, as paths may have colons, too. */
+static const char *path_behind(const pl_service *s, const char *asked)
+{
+    for (const char *colon = strchr(asked, ':'); colon; colon = strchr(colon + 1, ':'))
+        if (strcmp(colon + 1, "auto") == 0 || pl_model_check_path(s->model, colon + 1, NULL) == PL_OK)
+            return colon + 1;
+    return NULL;
+}
+
+bool pl_service_has_model(const pl_service *s, const char *asked, const char **path)
+{
+    size_t n = strlen(s->name);
+    bool ours = strncmp(asked, s->name, n) == 0 && (!asked[n] || asked[n] == ':');
+    const char *from = ours ? asked + n : asked;
+    *path = path_behind(s, from);
+    return s->params.any_model || (ours && (!*from || *path == from + 1));
+}
+
 const pl_http_route *pl_service_routes(const pl_service *s)
 {
     return s->routes;

@@ -14,6 +14,7 @@ typedef struct pl_service_params {
     int32_t max_tokens;   /* most a request may ask for, and get that asks for none; -1: the context */
     pl_sampling sampling; /* for requests that say nothing */
     pl_drafting draft;    /* for all requests */
+    bool any_model;       /* whatever model a request names is this one; a path behind its name still counts */
     bool web_page;
     bool media_urls; /* images and sound may be fetched from addresses that requests give */
 } pl_service_params;
@@ -31,6 +32,9 @@ const pl_model *pl_service_model(const pl_service *s);
 pl_engine *pl_service_engine(const pl_service *s);
 pl_scheduler *pl_service_scheduler(const pl_service *s);
 const pl_service_params *pl_service_parameters(const pl_service *s);
+
+/* Whether requests may name the model so: NAME or NAME:PATH; *path: of the latter, else NULL. */
+bool pl_service_has_model(const pl_service *s, const char *asked, const char **path);
 
 /* All routes; `user` of pl_http_create() is the service. */
 const pl_http_route *pl_service_routes(const pl_service *s);
