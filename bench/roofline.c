@@ -117,7 +117,7 @@ static pl_status open_engine(counted_engine *e, const request *r, pl_counts *cou
                        config->context - 1);
     PL_TRY(pl_path_parse(e->checkpoint, r->path ? r->path : pl_path_default(e->checkpoint), &e->path, err));
     PL_TRY(pl_count_backend(counts, r->rows <= PL_FUSED_ROWS, &e->backend, err));
-    PL_TRY(pl_net_load(e->checkpoint, e->backend, NULL, NULL, &e->net, err));
+    PL_TRY(pl_net_load(e->checkpoint, NULL, NULL, e->backend, NULL, NULL, &e->net, err));
     pl_ple_params ple = {.placement = PL_PLE_PINNED, .max_rows = r->rows};
     PL_TRY(pl_ple_open(e->checkpoint, e->backend, &ple, &e->ple, err));
     e->ple_rows = pl_ple_view(e->ple);

@@ -1,4 +1,5 @@
 /* The CUDA backend: memory of one card, two queues on it, and the ops. */
+#include "cuda/comm_nccl.h"
 #include "cuda/draw.h"
 #include "cuda/kernels.h"
 #include "cuda/ops_cuda.h"
@@ -89,6 +90,12 @@ static size_t weight_bytes(const pl_backend *b, const pl_tensor *t)
 static pl_status weight_load(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
 {
     return pl_weights_load(b->stream, b->pool, t, dst, out, err);
+}
+
+static void weight_describe(const pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out)
+{
+    (void)b;
+    pl_weights_describe(t, dst, out);
 }
 
 /* ---- two queues ---- */
@@ -202,6 +209,7 @@ pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads
         .side = &cuda->side,
         .weight_bytes = weight_bytes,
         .weight_load = weight_load,
+        .weight_describe = weight_describe,
         .memory_take = memory_take,
         .memory_give = memory_give,
         .shared_take = shared_take,
@@ -216,6 +224,7 @@ pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads
         .end = pl_recordings_end,
         .fork = fork_side,
         .join = join_side,
+        .comm_create = pl_cuda_comm_create,
         .destroy = destroy,
     };
     pl_status status = PL_OK;

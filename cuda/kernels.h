@@ -52,6 +52,10 @@ cudaError_t pl_cuda_attn_residual(cudaStream_t stream, float *y, float *f, float
                                   const float *ffn_norm, int n, int64_t hidden, float eps);
 cudaError_t pl_cuda_ffn_act(cudaStream_t stream, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
                             float z);
+cudaError_t pl_cuda_ffn_stats(cudaStream_t stream, double *stats, const float *gate, int64_t ld, int n,
+                              const int32_t *width);
+cudaError_t pl_cuda_ffn_act_part(cudaStream_t stream, float *gate, const float *up, int64_t ld, int n,
+                                 const int32_t *width, const double *stats, float z);
 cudaError_t pl_cuda_altup_correct(cudaStream_t stream, pl_streams streams, float *y, float *gate_in, const float *ffn,
                                   pl_streams pred, const pl_rows *rows, const pl_altup *altup, const float *norm,
                                   float eps);
@@ -86,6 +90,10 @@ cudaError_t pl_cuda_fused_altup_correct(cudaStream_t stream, pl_streams streams,
 /* One launch for up to four rows if both weights are packed, two for more. barrier: device memory of
  * PL_CUDA_BARRIER_BYTES, zero before the first launch and never reset; it belongs to one stream. */
 cudaError_t pl_cuda_fused_ple(cudaStream_t stream, const pl_ple_block *ple, const pl_rows *rows, void *barrier);
+
+/* Of pl_comm: out[i] = parts[0][i] + parts[1][i] + ..., parts: [ranks][n]; n >= 1. */
+cudaError_t pl_cuda_sum_ranks_f32(cudaStream_t stream, float *out, const float *parts, size_t n, int ranks);
+cudaError_t pl_cuda_sum_ranks_f64(cudaStream_t stream, double *out, const double *parts, size_t n, int ranks);
 
 #ifdef __cplusplus
 }

@@ -88,6 +88,17 @@ static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int 
     QUEUE(s, ffn_act, gate, up, ld, n, width, z);
 }
 
+static void ffn_stats(pl_stream *s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width)
+{
+    QUEUE(s, ffn_stats, stats, gate, ld, n, width);
+}
+
+static void ffn_act_part(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                         const double *stats, float z)
+{
+    QUEUE(s, ffn_act_part, gate, up, ld, n, width, stats, z);
+}
+
 static void altup_correct(pl_stream *s, pl_streams streams, float *y, float *gate_in, const float *ffn, pl_streams pred,
                           const pl_rows *rows, const pl_altup *altup, const float *norm, float eps)
 {
@@ -144,6 +155,8 @@ const pl_ops pl_cuda_ops = {
     .attention = attention,
     .attn_residual = attn_residual,
     .ffn_act = ffn_act,
+    .ffn_stats = ffn_stats,
+    .ffn_act_part = ffn_act_part,
     .altup_correct = altup_correct,
     .ple_gate = ple_gate,
     .ple_add = ple_add,

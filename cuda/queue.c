@@ -1,12 +1,17 @@
 /* A queue of work on the card: copies both ways, and waiting. */
 #include "cuda/queue.h"
 
+#include "cuda/comm_nccl.h"
 #include "cuda/recordings.h"
 
 #include <assert.h>
 #include <string.h>
+#include <time.h>
 
 #define STAGING_ALIGN 256 /* what copies like best */
+#define SPINS 10000
+#define SLEEP_NS 20000
+#define LOOK_TURNS 64
 
 /* ---- errors ---- */
 
@@ -18,13 +23,20 @@ void pl_card_note(pl_card *card, cudaError_t error, const char *what)
     card->failed = what;
 }
 
+void pl_card_fail(pl_card *card, const char *what, const char *reason)
+{
+    if (card->error == cudaSuccess)
+        card->reason = reason;
+    pl_card_note(card, cudaErrorUnknown, what);
+}
+
 pl_status pl_card_status(const pl_card *card, pl_error *err)
 {
     if (card->error == cudaSuccess)
         return PL_OK;
     pl_status status = card->error == cudaErrorMemoryAllocation ? PL_ERR_MEMORY : PL_ERR_DEVICE;
     return pl_fail(err, status, "card %d (%s): %s: %s", card->index, card->name, card->failed,
-                   cudaGetErrorString(card->error));
+                   card->reason ? card->reason : cudaGetErrorString(card->error));
 }
 
 bool pl_card_ready(pl_card *card)
@@ -77,6 +89,34 @@ void pl_queue_close(pl_stream *s)
     cudaStreamDestroy(s->queue);
 }
 
+/* ---- waiting ---- */
+
+/* Work that waits for other cards never ends by itself where one of them is lost. */
+static void wait_watching(pl_stream *s, cudaEvent_t event, const char *what)
+{
+    cudaError_t error;
+    for (unsigned turn = 1;; turn++) {
+        error = event ? cudaEventQuery(event) : cudaStreamQuery(s->queue);
+        if (error != cudaErrorNotReady)
+            break;
+        if (turn % LOOK_TURNS == 0)
+            pl_cuda_comm_look(s);
+        if (turn >= SPINS)
+            nanosleep(&(struct timespec){.tv_nsec = SLEEP_NS}, NULL);
+    }
+    pl_card_note(s->card, error, what);
+    pl_cuda_comm_look(s);
+}
+
+/* For the event, or without one for all that is queued. */
+static void wait_until(pl_stream *s, cudaEvent_t event, const char *what)
+{
+    if (s->comm)
+        wait_watching(s, event, what);
+    else
+        pl_card_note(s->card, event ? cudaEventSynchronize(event) : cudaStreamSynchronize(s->queue), what);
+}
+
 /* ---- to the card ---- */
 
 void *pl_queue_room(pl_stream *s, size_t bytes)
@@ -89,7 +129,7 @@ void *pl_queue_room(pl_stream *s, size_t bytes)
         pl_card_note(s->card, cudaEventRecord(staging->sent[staging->slot], s->queue), "cudaEventRecord");
         staging->slot = (staging->slot + 1) % PL_STAGING_SLOTS;
         staging->used = 0;
-        pl_card_note(s->card, cudaEventSynchronize(staging->sent[staging->slot]), "copies to the card");
+        wait_until(s, staging->sent[staging->slot], "copies to the card");
         if (s->card->error != cudaSuccess)
             return NULL;
     }
@@ -167,7 +207,7 @@ pl_status pl_queue_fetch(pl_stream *s, const void *src, size_t bytes, const void
         pl_queue_download(s, s->fetched, src, bytes);
         *out = s->fetched;
     }
-    pl_card_note(s->card, cudaStreamSynchronize(s->queue), "work");
+    wait_until(s, NULL, "work");
     s->reached = s->marked;
     return pl_card_status(s->card, err);
 }
@@ -179,7 +219,7 @@ static void reach(pl_stream *s, uint64_t mark)
 {
     if (mark <= s->reached)
         return;
-    pl_card_note(s->card, cudaEventSynchronize(s->mark[mark % PL_QUEUE_MARKS]), "work");
+    wait_until(s, s->mark[mark % PL_QUEUE_MARKS], "work");
     s->reached = mark;
 }
 

@@ -14,6 +14,7 @@ typedef struct pl_card {
     char name[128];
     cudaError_t error;  /* the first of any call; after it nothing is queued any more */
     const char *failed; /* what it came from */
+    const char *reason; /* where it is not the runtime's; NULL: what the runtime says of `error` */
 } pl_card;
 
 #define PL_STAGING_SLOTS 4
@@ -21,6 +22,7 @@ typedef struct pl_card {
 
 typedef struct pl_recordings pl_recordings; /* cuda/recordings.h */
 typedef struct pl_recording pl_recording;
+typedef struct pl_cuda_end pl_cuda_end; /* cuda/comm_nccl.h */
 
 /* Pinned memory that copies to the card leave from. A slot is used again when all of it has left. */
 typedef struct pl_staging {
@@ -42,7 +44,8 @@ struct pl_stream {
     pl_recordings *recordings; /* NULL: none are made */
     pl_recording *capturing;
     bool in_range;
-    void *scratch; /* of attention, for max_context; only where attention runs */
+    pl_cuda_end *comm; /* NULL: its work waits for no other card */
+    void *scratch;     /* of attention, for max_context; only where attention runs */
     int max_context;
     void *draw_scratch; /* of draws of PL_FUSED_ROWS rows; likewise */
     void *barrier;      /* of blocks of a launch; where layers run */
@@ -50,6 +53,9 @@ struct pl_stream {
 
 /* Keeps an error of `what`, a literal. */
 void pl_card_note(pl_card *card, cudaError_t error, const char *what);
+
+/* The same of an error that is not the runtime's; reason stays valid. */
+void pl_card_fail(pl_card *card, const char *what, const char *reason);
 
 /* PL_OK, or the error that was kept: PL_ERR_MEMORY when memory ran out, else PL_ERR_DEVICE. */
 pl_status pl_card_status(const pl_card *card, pl_error *err);

@@ -33,11 +33,22 @@ static void drop(pl_recording *r)
     r->used = 0;
 }
 
-void pl_recordings_free(pl_recordings *r)
+static void drop_all(pl_recordings *r)
 {
     for (int i = 0; r && i < PL_RECORDINGS_MAX; i++)
         drop(&r->all[i]);
+}
+
+void pl_recordings_free(pl_recordings *r)
+{
+    drop_all(r);
     free(r);
+}
+
+void pl_recordings_drop(pl_stream *s)
+{
+    pl_recordings_stop(s);
+    drop_all(s->recordings);
 }
 
 static pl_recording *find(pl_recordings *r, const void *key, size_t key_bytes)

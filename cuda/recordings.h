@@ -14,6 +14,9 @@ void pl_recordings_free(pl_recordings *r);
 bool pl_recordings_begin(pl_stream *s, const void *key, size_t key_bytes);
 void pl_recordings_end(pl_stream *s);
 
+/* Forgets them all. */
+void pl_recordings_drop(pl_stream *s);
+
 /* Gives up a capture that has no end. */
 void pl_recordings_stop(pl_stream *s);
 

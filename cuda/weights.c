@@ -69,18 +69,22 @@ static pl_status send_plain(pl_stream *s, pl_pool *pool, const pl_tensor *t, cha
     return pl_card_status(s->card, err);
 }
 
-pl_status pl_weights_load(pl_stream *s, pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
+void pl_weights_describe(const pl_tensor *t, void *dst, pl_weight *out)
 {
-    bool packed = pl_pack_bytes(t) > 0;
     *out = (pl_weight){.name = t->name,
                        .data = dst,
                        .rows = t->rows,
                        .cols = t->cols,
                        .type = t->type,
-                       .packed = packed,
+                       .packed = pl_pack_bytes(t) > 0,
                        .bytes = pl_weights_bytes(t)};
+}
+
+pl_status pl_weights_load(pl_stream *s, pl_pool *pool, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err)
+{
+    pl_weights_describe(t, dst, out);
     pl_range_push(t->name);
-    pl_status status = (packed ? send_panels : send_plain)(s, pool, t, dst, err);
+    pl_status status = (out->packed ? send_panels : send_plain)(s, pool, t, dst, err);
     pl_range_pop();
     return status;
 }

@@ -61,9 +61,19 @@ static void print_fit(const pl_inspect_card *card)
     }
 }
 
+static void print_together(void)
+{
+    char nccl[256];
+    if (pl_devices_nccl(nccl, sizeof nccl))
+        printf("  together: NCCL %s\n", nccl);
+    else
+        printf("  not together (--tp), each reads the model's file: %s\n", nccl);
+}
+
 void pl_inspect_print_cards(const pl_inspect_cards *cards, const pl_memory_plan *plan)
 {
     char total[PL_SIZE_TEXT], available[PL_SIZE_TEXT];
+    int real = 0;
     if (cards->reason[0])
         printf("  none: %s\n", cards->reason);
     for (int i = 0; i < cards->n; i++) {
@@ -76,7 +86,10 @@ void pl_inspect_print_cards(const pl_inspect_cards *cards, const pl_memory_plan 
                    d->pci_id);
         if (plan)
             print_fit(&cards->cards[i]);
+        real += !cards->cards[i].imagined;
     }
+    if (real > 1)
+        print_together();
 }
 
 /* ---- JSON ---- */

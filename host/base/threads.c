@@ -311,6 +311,23 @@ void pl_pool_free(pl_pool *pool)
     free(pool);
 }
 
+pl_status pl_thread_bind(const int *cpus, int n, pl_error *err)
+{
+    int most = 0;
+    for (int i = 0; i < n; i++)
+        most = cpus[i] > most ? cpus[i] : most;
+    cpu_set_t *set = CPU_ALLOC((size_t)most + 1);
+    size_t bytes = CPU_ALLOC_SIZE((size_t)most + 1);
+    if (!set)
+        return pl_fail_memory(err, bytes, "processors of a thread");
+    CPU_ZERO_S(bytes, set);
+    for (int i = 0; i < n; i++)
+        CPU_SET_S((size_t)cpus[i], bytes, set);
+    int error = sched_setaffinity(0, bytes, set) == 0 ? 0 : errno;
+    CPU_FREE(set);
+    return error ? pl_fail(err, PL_ERR_IO, "a thread cannot run on its %d processors: %s", n, strerror(error)) : PL_OK;
+}
+
 int pl_pool_threads(const pl_pool *pool)
 {
     return pool->n_threads;

@@ -15,6 +15,9 @@ pl_status pl_pool_create(int n_threads, const int *cpus, pl_pool **out, pl_error
 void pl_pool_free(pl_pool *pool);
 int pl_pool_threads(const pl_pool *pool);
 
+/* Lets the calling thread, and threads that it starts from now on, run only on these processors. */
+pl_status pl_thread_bind(const int *cpus, int n, pl_error *err);
+
 /* Works on items [begin, end); thread in [0, pl_pool_threads()). */
 typedef void (*pl_pool_fn)(void *ctx, int64_t begin, int64_t end, int thread);
 

@@ -9,20 +9,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct pl_topology {
-    hwloc_topology_t machine;
-    int n_processors;
-    int *order; /* [n_processors] operating system numbers in the order of placement */
-};
-
 /* What decides where a processor stands in the order, most important first. */
 typedef struct seat {
     int sibling;  /* 0: the first hardware thread of its core */
     int slowness; /* 0: the fastest kind of core */
     int numa;
     int core;
-    int cpu;
+    int cpu; /* as the operating system numbers it */
 } seat;
+
+struct pl_topology {
+    hwloc_topology_t machine;
+    int n_processors;
+    seat *seats; /* [n_processors] in the order of placement */
+};
 
 static int compare_seats(const void *a, const void *b)
 {
@@ -79,18 +79,12 @@ static pl_status order_processors(pl_topology *t, pl_error *err)
     if (t->n_processors <= 0)
         return pl_fail(err, PL_ERR_FORMAT, "topology: no processors");
     size_t n = (size_t)t->n_processors;
-    seat *seats = malloc(n * sizeof *seats);
-    t->order = malloc(n * sizeof *t->order);
-    if (!seats || !t->order) {
-        free(seats);
-        return pl_fail_memory(err, n * (sizeof *seats + sizeof *t->order), "topology");
-    }
+    t->seats = malloc(n * sizeof *t->seats);
+    if (!t->seats)
+        return pl_fail_memory(err, n * sizeof *t->seats, "topology");
     for (size_t i = 0; i < n; i++)
-        seats[i] = seat_of(t->machine, hwloc_get_obj_by_type(t->machine, HWLOC_OBJ_PU, (unsigned)i));
-    qsort(seats, n, sizeof *seats, compare_seats);
-    for (size_t i = 0; i < n; i++)
-        t->order[i] = seats[i].cpu;
-    free(seats);
+        t->seats[i] = seat_of(t->machine, hwloc_get_obj_by_type(t->machine, HWLOC_OBJ_PU, (unsigned)i));
+    qsort(t->seats, n, sizeof *t->seats, compare_seats);
     return PL_OK;
 }
 
@@ -131,7 +125,7 @@ void pl_topology_close(pl_topology *topology)
         return;
     if (topology->machine)
         hwloc_topology_destroy(topology->machine);
-    free(topology->order);
+    free(topology->seats);
     free(topology);
 }
 
@@ -146,9 +140,21 @@ int pl_topology_processors(const pl_topology *topology)
     return topology->n_processors;
 }
 
+/* The smallest number above `node` of a NUMA node with processors; -1: there is none. */
+static int next_node(const pl_topology *t, int node)
+{
+    int next = -1;
+    for (int i = 0; i < t->n_processors; i++)
+        if (t->seats[i].numa > node && (next < 0 || t->seats[i].numa < next))
+            next = t->seats[i].numa;
+    return next;
+}
+
 int pl_topology_numa_nodes(const pl_topology *topology)
 {
-    int n = hwloc_get_nbobjs_by_type(topology->machine, HWLOC_OBJ_NUMANODE);
+    int n = 0;
+    for (int node = next_node(topology, -1); node >= 0; node = next_node(topology, node))
+        n++;
     return n > 0 ? n : 1;
 }
 
@@ -157,7 +163,7 @@ size_t pl_topology_cache_bytes(const pl_topology *topology, int level)
     if (level < 1 || level > 5)
         return 0;
     hwloc_obj_type_t type = (hwloc_obj_type_t)(HWLOC_OBJ_L1CACHE + level - 1);
-    hwloc_obj_t pu = hwloc_get_pu_obj_by_os_index(topology->machine, (unsigned)topology->order[0]);
+    hwloc_obj_t pu = hwloc_get_pu_obj_by_os_index(topology->machine, (unsigned)topology->seats[0].cpu);
     hwloc_obj_t cache = pu ? hwloc_get_ancestor_obj_by_type(topology->machine, type, pu) : NULL;
     return cache ? (size_t)cache->attr->cache.size : 0;
 }
@@ -170,7 +176,88 @@ size_t pl_topology_memory_bytes(const pl_topology *topology)
 void pl_topology_place(const pl_topology *topology, int n, int *cpus)
 {
     for (int i = 0; i < n; i++)
-        cpus[i] = topology->order[i % topology->n_processors];
+        cpus[i] = topology->seats[i % topology->n_processors].cpu;
+}
+
+/* ---- parts ---- */
+
+static bool has_node(const pl_topology *t, int node)
+{
+    for (int i = 0; i < t->n_processors; i++)
+        if (t->seats[i].numa == node)
+            return true;
+    return false;
+}
+
+/* How many cores on the node (-1: on any) stand before that of s in the order of placement, of its kind or of all; *of: how
+ * many there are. */
+static int cores_before(const pl_topology *t, const seat *s, int node, bool of_kind, int *of)
+{
+    int before = 0;
+    *of = 0;
+    for (int i = 0; i < t->n_processors; i++) {
+        const seat *other = &t->seats[i];
+        if (other->sibling || (node >= 0 && other->numa != node) || (of_kind && other->slowness != s->slowness))
+            continue;
+        seat alike = {.slowness = s->slowness, .numa = s->numa, .core = s->core, .cpu = other->cpu};
+        before += compare_seats(other, &alike) < 0;
+        ++*of;
+    }
+    return before;
+}
+
+/* Whether the core of s is one of party `mine` of `parties`. Kinds of which there is not one for each are dealt. */
+static bool falls_to(const pl_topology *t, const seat *s, int node, int mine, int parties)
+{
+    int all, of_kind, at = cores_before(t, s, node, false, &all);
+    if (all < parties)
+        return all > 0 && at == mine % all;
+    int in_kind = cores_before(t, s, node, true, &of_kind);
+    if (of_kind < parties)
+        return at % parties == mine;
+    return in_kind >= mine * of_kind / parties && in_kind < (mine + 1) * of_kind / parties;
+}
+
+int pl_topology_part(const pl_topology *topology, const int *node, int n, int i, int *cpus, int *cores)
+{
+    int mine = 0, parties = 1, count = 0, at = has_node(topology, node[i]) ? node[i] : -1;
+    for (int j = 0; j < n; j++) {
+        if ((has_node(topology, node[j]) ? node[j] : -1) != at || j == i)
+            continue;
+        mine += j < i;
+        parties++;
+    }
+    *cores = 0;
+    for (int j = 0; j < topology->n_processors; j++) {
+        const seat *s = &topology->seats[j];
+        if ((at >= 0 && s->numa != at) || !falls_to(topology, s, at, mine, parties))
+            continue;
+        cpus[count++] = s->cpu;
+        *cores += s->sibling == 0;
+    }
+    return count;
+}
+
+int pl_topology_node_at(const pl_topology *topology, int i)
+{
+    int node = -1;
+    for (int left = i % pl_topology_numa_nodes(topology); left >= 0; left--)
+        node = next_node(topology, node);
+    return node;
+}
+
+int pl_topology_node_of(const pl_topology *topology, const int *cpus, int n)
+{
+    int node = -1;
+    for (int i = 0; i < topology->n_processors; i++)
+        for (int j = 0; j < n; j++) {
+            if (topology->seats[i].cpu != cpus[j])
+                continue;
+            if (node >= 0 && topology->seats[i].numa != node)
+                return -1;
+            node = topology->seats[i].numa;
+        }
+    return node;
 }
 
 /* "0000:0A:00.0" as the kernel writes it; false: not such a name. */

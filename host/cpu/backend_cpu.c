@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include "host/base/cpu.h"
 #include "host/cpu/attention.h"
+#include "host/cpu/comm_local.h"
 #include "host/cpu/head_screen.h"
 #include "host/cpu/pack.h"
 #include "host/cpu/ple_look.h"
@@ -88,12 +89,17 @@ static void cpu_copy(pl_stream *s, void *dst, const void *src, size_t bytes)
     memcpy(dst, src, bytes);
 }
 
+static pl_status status_of(const pl_stream *s, pl_error *err)
+{
+    return atomic_load(&s->lost) ? pl_fail(err, PL_ERR_DEVICE, "another rank of this engine has failed") : PL_OK;
+}
+
 static pl_status cpu_fetch(pl_stream *s, const void *src, size_t bytes, const void **out, pl_error *err)
 {
-    (void)s, (void)bytes, (void)err;
+    (void)bytes;
     if (out)
         *out = src;
-    return PL_OK;
+    return status_of(s, err);
 }
 
 static uint64_t cpu_mark(pl_stream *s)
@@ -104,8 +110,8 @@ static uint64_t cpu_mark(pl_stream *s)
 
 static pl_status cpu_wait_for(pl_stream *s, uint64_t mark, pl_error *err)
 {
-    (void)s, (void)mark, (void)err;
-    return PL_OK;
+    (void)mark;
+    return status_of(s, err);
 }
 
 static bool cpu_begin(pl_stream *s, const void *key, size_t key_bytes)
@@ -272,6 +278,7 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
         .end = cpu_end,
         .fork = cpu_fork_or_join,
         .join = cpu_fork_or_join,
+        .comm_create = pl_comm_create_local,
         .destroy = cpu_destroy,
     };
     pl_status status = PL_OK;

@@ -4,6 +4,7 @@
 #include "host/cpu/ffn_sparse.h"
 
 #define COLUMNS 2048 /* of one piece of work; a multiple of PL_ACT_SPAN */
+#define STAT_LANES 8
 
 typedef struct act_job {
     float *gate;
@@ -11,7 +12,8 @@ typedef struct act_job {
     int64_t ld, pieces; /* pieces of COLUMNS a row */
     const int32_t *width;
     float z;
-    const pl_act *act; /* NULL, or the gates as integers too */
+    const pl_act *act;   /* NULL, or the gates as integers too */
+    const double *stats; /* [n][PL_FFN_STATS] of the whole rows; NULL: these are whole */
 } act_job;
 
 /* mean + z * std over n values, std biased; two passes, so that a large mean does not eat the variance. */
@@ -33,6 +35,32 @@ float PL_ISA_NAME(pl_ffn_cutoff)(const float *x, int64_t n, float z)
     for (; i < n; i++)
         rest += (x[i] - mean) * (x[i] - mean);
     return mean + z * __builtin_sqrtf((vec_sum(square) + rest) / (float)n);
+}
+
+static void row_stats(double *stats, const float *x, int64_t n)
+{
+    double sum[STAT_LANES] = {0}, square[STAT_LANES] = {0};
+    for (int64_t i = 0; i < n; i += STAT_LANES)
+        for (int64_t k = 0; k < STAT_LANES && i + k < n; k++) {
+            double v = x[i + k];
+            sum[k] += v;
+            square[k] += v * v;
+        }
+    for (int half = STAT_LANES / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; k++) {
+            sum[k] += sum[k + half];
+            square[k] += square[k + half];
+        }
+    stats[0] = (double)n;
+    stats[1] = sum[0];
+    stats[2] = square[0];
+}
+
+/* In f64 squares keep the variance beside any mean that gates have. */
+static float cutoff_of(const double *stats, float z)
+{
+    double mean = stats[1] / stats[0], variance = stats[2] / stats[0] - mean * mean;
+    return (float)(mean + (double)z * __builtin_sqrt(variance > 0 ? variance : 0));
 }
 
 /* Few gates pass the cut: their places. live: room for n. No branches: nobody foresees which ones. */
@@ -104,7 +132,8 @@ static void sparse_rows(void *ctx, int64_t begin, int64_t end, int thread)
     (void)thread;
     const act_job *j = ctx;
     for (int64_t r = begin; r < end; r++) {
-        float cut = PL_ISA_NAME(pl_ffn_cutoff)(j->gate + r * j->ld, j->width[r], j->z);
+        float cut = j->stats ? cutoff_of(j->stats + r * PL_FFN_STATS, j->z)
+                             : PL_ISA_NAME(pl_ffn_cutoff)(j->gate + r * j->ld, j->width[r], j->z);
         act_columns(j, r, 0, j->width[r], &cut);
     }
 }
@@ -120,14 +149,42 @@ static void run_job(pl_stream *s, const act_job *job, int n)
 
 static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, float z)
 {
-    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, NULL};
+    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, NULL, NULL};
     run_job(s, &job, n);
+}
+
+static void ffn_act_part(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                         const double *stats, float z)
+{
+    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, NULL, stats};
+    run_job(s, &job, n);
+}
+
+typedef struct stats_job {
+    double *stats;
+    const float *gate;
+    int64_t ld;
+    const int32_t *width;
+} stats_job;
+
+static void stats_rows(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const stats_job *j = ctx;
+    for (int64_t r = begin; r < end; r++)
+        row_stats(j->stats + r * PL_FFN_STATS, j->gate + r * j->ld, j->width[r]);
+}
+
+static void ffn_stats(pl_stream *s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width)
+{
+    stats_job job = {stats, gate, ld, width};
+    pl_pool_for(s->pool, n, 1, stats_rows, &job);
 }
 
 static void fused_ffn_act(pl_stream *s, pl_act *act, float *gate, const float *up, int64_t ld, int n,
                           const int32_t *width, float z)
 {
-    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, act};
+    act_job job = {gate, up, ld, (ld + COLUMNS - 1) / COLUMNS, width, z, act, NULL};
     act->rows = n;
     run_job(s, &job, n);
 }
@@ -135,6 +192,8 @@ static void fused_ffn_act(pl_stream *s, pl_act *act, float *gate, const float *u
 void PL_ISA_NAME(pl_ffn_ops)(pl_ops *ops)
 {
     ops->ffn_act = ffn_act;
+    ops->ffn_act_part = ffn_act_part;
+    ops->ffn_stats = ffn_stats;
 }
 
 void PL_ISA_NAME(pl_ffn_fused)(pl_fused *fused)

@@ -7,6 +7,8 @@
 #include "host/cpu/matmul.h"
 #include "host/ops/ops.h"
 
+#include <stdatomic.h>
+
 struct pl_head_screen;
 struct pl_gemm_kernels;
 
@@ -21,6 +23,7 @@ struct pl_stream {
     int64_t scratch_floats;
     float *routed;         /* altup: what predict leaves for correct, [max_rows][PL_STREAMS] */
     int64_t skipped_bytes; /* of weights, by ffn_sparse and head_top */
+    atomic_bool lost;      /* a rank of its engine has failed: what is computed means nothing */
 
     const struct pl_gemm_kernels *gemm; /* of the towers */
     float *gemm_scratch;                /* threads x PL_GEMM_SCRATCH_FLOATS */

@@ -28,6 +28,9 @@ static pl_status check_params(const pl_config *config, const pl_engine_params *p
         return pl_fail(err, PL_ERR_ARGUMENT, "sessions: %d, expected 0 to %d", params->sessions, MAX_SESSIONS);
     if (params->kv_tokens < -1)
         return pl_fail(err, PL_ERR_ARGUMENT, "K/V tokens: %lld, expected -1, 0 or more", (long long)params->kv_tokens);
+    if (params->tp < 0 || params->tp > PL_COMM_MOST)
+        return pl_fail(err, PL_ERR_ARGUMENT, "ranks that share the model: %d, expected 0 to %d", params->tp,
+                       PL_COMM_MOST);
     if ((unsigned)params->cache > PL_CACHE_Q8_0)
         return pl_fail(err, PL_ERR_ARGUMENT, "cache: %d, expected 0 to %d", (int)params->cache, PL_CACHE_Q8_0);
     if (params->context < 0 || params->context > config->context)
@@ -36,46 +39,78 @@ static pl_status check_params(const pl_config *config, const pl_engine_params *p
     return PL_OK;
 }
 
-static pl_status open_backend(pl_engine *e, const pl_engine_params *params, pl_error *err)
+/* Threads are the rank's. */
+static pl_status open_backend(pl_engine *e, int rank, int threads, const int *cpus, pl_error *err)
 {
-    pl_topology *topology = NULL;
-    PL_TRY(pl_topology_open(NULL, &topology, err));
-    int threads = chosen(params->threads, pl_topology_cores(topology));
-    int *cpus = params->no_pin ? NULL : calloc((size_t)threads, sizeof *cpus);
-    if (cpus)
-        pl_topology_place(topology, threads, cpus);
-    pl_topology_close(topology);
+    const pl_config *c = e->ranks ? &e->ranks->rank[rank].shard.config : e->config;
+    pl_backend **out = rank == 0 ? &e->backend : &e->ranks->rank[rank].backend;
     pl_backend_shape shape = {.max_rows = e->batch_rows,
                               .max_context = e->context,
-                              .vocab = e->config->vocab,
-                              .heads = {e->config->n_heads, e->config->n_kv_heads, e->config->head_dim}};
-    pl_status status = e->placement.backend == PL_BACKEND_CUDA
-                           ? pl_backend_cuda(&shape, e->placement.device, threads, cpus, &e->backend, err)
-                           : pl_backend_cpu(&shape, threads, cpus, PL_CPU_ALL, &e->backend, err);
+                              .vocab = c->vocab,
+                              .heads = {c->n_heads, c->n_kv_heads, c->head_dim}};
+    if (e->placement.backend == PL_BACKEND_CUDA)
+        return pl_backend_cuda(&shape, e->placement.device + rank, threads, cpus, out, err);
+    return pl_backend_cpu(&shape, threads, cpus, PL_CPU_ALL, out, err);
+}
+
+/* How many threads each rank has, and the processors of all; *cpus NULL: they are left to the operating system. */
+static pl_status place_threads(const pl_engine_params *params, const pl_seat *seat, int *threads, int **cpus,
+                               pl_error *err)
+{
+    int ranks = chosen(params->tp, 1);
+    pl_topology *topology = NULL;
+    PL_TRY(pl_topology_open(NULL, &topology, err));
+    *threads = chosen(params->threads, seat ? seat->cores : pl_topology_cores(topology)) / ranks;
+    *threads = *threads > 0 ? *threads : 1;
+    int all = *threads * ranks;
+    *cpus = params->no_pin ? NULL : calloc((size_t)all, sizeof **cpus);
+    if (*cpus && !seat)
+        pl_topology_place(topology, all, *cpus);
+    for (int i = 0; *cpus && seat && i < all; i++)
+        (*cpus)[i] = seat->cpus[i % seat->n_cpus];
+    pl_topology_close(topology);
+    return *cpus || params->no_pin ? PL_OK : pl_fail_memory(err, (size_t)all * sizeof **cpus, "threads");
+}
+
+static pl_status open_backends(pl_engine *e, const pl_engine_params *params, const pl_seat *seat, pl_error *err)
+{
+    int ranks = chosen(params->tp, 1), threads, *cpus;
+    PL_TRY(place_threads(params, seat, &threads, &cpus, err));
+    pl_status status = PL_OK;
+    if (ranks > 1)
+        status = pl_tp_create(e->model->checkpoint, ranks, &e->ranks, err);
+    for (int i = 0; i < ranks && status == PL_OK; i++)
+        status = open_backend(e, i, threads, cpus ? cpus + i * threads : NULL, err);
     free(cpus);
-    return status;
+    PL_TRY(status);
+    return e->ranks ? pl_tp_connect(e->ranks, e->backend, threads * ranks, err) : PL_OK;
 }
 
 /* The thread that brings rows runs beside the card, wherever there is room. */
-static pl_status open_ple(pl_engine *e, pl_error *err)
+static pl_status open_ple(pl_engine *e, const pl_share *share, pl_error *err)
 {
     int cpus[MAX_THREADS];
     pl_ple_params ple = {.placement = e->placement.ple,
                          .max_rows = e->batch_rows,
                          .cache_bytes = PL_PLE_CACHE_BYTES,
+                         .share = share && share->table ? share : NULL,
                          .cpus = cpus,
                          .timeline = e->timeline};
     if (e->placement.backend == PL_BACKEND_CUDA)
         ple.n_cpus = pl_topology_near(PL_SYSFS, e->placement.pci_id, MAX_THREADS, cpus);
     PL_TRY(pl_ple_open(e->model->checkpoint, e->backend, &ple, &e->ple, err));
+    for (int i = 1; e->ranks && e->placement.ple == PL_PLE_VRAM && i < e->ranks->n; i++)
+        PL_TRY(pl_ple_open(e->model->checkpoint, e->ranks->rank[i].backend, &ple, &e->ranks->rank[i].ple, err));
     e->ple_rows = pl_ple_view(e->ple);
     return PL_OK;
 }
 
-static pl_status place(pl_engine *e, const pl_engine_params *params, pl_error *err)
+static pl_status place(pl_engine *e, const pl_engine_params *params, const pl_seat *seat, pl_error *err)
 {
     pl_placement_wish wish = {.backend = params->backend,
                               .device = params->device,
+                              .ranks = chosen(params->tp, 1),
+                              .engines = seat ? seat->engines : 1,
                               .ple = params->ple,
                               .sessions = params->sessions,
                               .context = params->context,
@@ -101,30 +136,57 @@ static pl_status prepare_media(pl_engine *e, double keep_s, pl_error *err)
     PL_TRY(pl_towers_hard_rows(e->towers, &rows, &first, &n, err));
     int32_t beyond = first + n > e->config->vocab ? first + n : e->config->vocab;
     pl_status status = pl_net_take_hard(e->net, rows, first, n, err);
+    for (int i = 1; e->ranks && i < e->ranks->n && status == PL_OK; i++)
+        status = pl_net_take_hard(e->ranks->rank[i].net, rows, first, n, err);
     free(rows);
     PL_TRY(status);
     return pl_soft_rows_create(beyond, e->config->hidden, PL_MEDIA_REMEMBERED_BYTES, &e->soft, err);
 }
 
-/* All parts, where the placement says. */
-static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *err)
+static pl_status load(pl_engine *e, const pl_engine_params *params, const pl_share *share, pl_error *err)
 {
-    double begin = pl_timeline_now(e->timeline);
-    PL_TRY(open_backend(e, params, err));
-    PL_TRY(pl_net_load(e->model->checkpoint, e->backend, params->progress, params->progress_user, &e->net, err));
-    if (e->backend->take_head && e->placement.ple != PL_PLE_DISK) /* there memory is short */
-        PL_TRY(e->backend->take_head(e->backend, &e->net->head, err));
-    PL_TRY(prepare_media(e, params->keep_towers_s, err));
-    PL_TRY(open_ple(e, err));
-    int sessions = e->placement.sessions;
-    pl_kv_size kv = {.sequences = sessions,
+    const pl_checkpoint *from = e->model->checkpoint;
+    if (e->ranks)
+        return pl_tp_load(e->ranks, from, e->backend, params->progress, params->progress_user, &e->net, err);
+    return pl_net_load(from, NULL, share, e->backend, params->progress, params->progress_user, &e->net, err);
+}
+
+static pl_status create_kv(pl_engine *e, pl_error *err)
+{
+    pl_kv_size kv = {.sequences = e->placement.sessions,
                      .context = e->context,
                      .batch_rows = e->batch_rows,
                      .tokens = e->placement.kv_tokens,
                      .type = e->placement.cache};
-    PL_TRY(pl_kv_create(e->config, e->backend, &kv, &e->kv, err));
-    PL_TRY(pl_draws_create(e->backend, sessions, &e->draws, err));
+    if (e->ranks)
+        return pl_tp_create_kv(e->ranks, e->config, e->backend, &kv, &e->kv, err);
+    return pl_kv_create(e->config, e->backend, &kv, &e->kv, err);
+}
+
+/* Ranks leave it to the host to draw: a token drawn on one card would have to come to the others. */
+static pl_status create_step(pl_engine *e, pl_error *err)
+{
+    if (!e->ranks)
+        PL_TRY(pl_draws_create(e->backend, e->placement.sessions, &e->draws, err));
     PL_TRY(pl_step_create(e->net, e->kv, e->ple, &e->ple_rows, e->draws, e->soft, e->batch_rows, &e->step, err));
+    return e->ranks ? pl_tp_create_steps(e->ranks, e->kv, &e->ple_rows, e->soft, e->batch_rows, e->step, err) : PL_OK;
+}
+
+/* All parts, where the placement says. */
+static pl_status build(pl_engine *e, const pl_engine_params *params, const pl_seat *seat, pl_error *err)
+{
+    double begin = pl_timeline_now(e->timeline);
+    const pl_share *share = NULL;
+    PL_TRY(open_backends(e, params, seat, err));
+    if (seat && seat->opened)
+        PL_TRY(seat->opened(seat->user, e, &share, err));
+    PL_TRY(load(e, params, share, err));
+    if (e->backend->take_head && e->placement.ple != PL_PLE_DISK) /* there memory is short */
+        PL_TRY(e->backend->take_head(e->backend, &e->net->head, err));
+    PL_TRY(prepare_media(e, params->keep_towers_s, err));
+    PL_TRY(open_ple(e, share, err));
+    PL_TRY(create_kv(e, err));
+    PL_TRY(create_step(e, err));
     pl_timeline_end(e->timeline, PL_TIMELINE_MAIN, "load", begin);
     return PL_OK;
 }
@@ -132,13 +194,16 @@ static pl_status build(pl_engine *e, const pl_engine_params *params, pl_error *e
 static void tear_down(pl_engine *e)
 {
     pl_towers_free(e->towers);
+    pl_tp_free_parts(e->ranks);
     pl_step_free(e->step);
     pl_soft_rows_free(e->soft);
     pl_ple_free(e->ple); /* its thread looks at the draws */
     pl_draws_free(e->draws);
     pl_kv_free(e->kv);
     pl_net_free(e->net);
+    pl_tp_free(e->ranks);
     pl_backend_free(e->backend);
+    e->ranks = NULL;
     e->towers = NULL;
     e->soft = NULL;
     e->step = NULL;
@@ -150,12 +215,12 @@ static void tear_down(pl_engine *e)
 }
 
 /* Where a card that was only chosen for being there does not do what it promised, the CPU does. */
-static pl_status place_and_build(pl_engine *e, const pl_engine_params *params, pl_error *err)
+static pl_status place_and_build(pl_engine *e, const pl_engine_params *params, const pl_seat *seat, pl_error *err)
 {
     PL_TRY(check_params(e->config, params, err));
-    PL_TRY(place(e, params, err));
+    PL_TRY(place(e, params, seat, err));
     pl_error failure = {0};
-    pl_status status = build(e, params, &failure);
+    pl_status status = build(e, params, seat, &failure);
     bool of_the_card = status == PL_ERR_MEMORY || status == PL_ERR_DEVICE || status == PL_ERR_UNSUPPORTED;
     if (!of_the_card || params->backend != PL_BACKEND_AUTO || e->placement.backend != PL_BACKEND_CUDA) {
         if (status != PL_OK && err)
@@ -165,15 +230,16 @@ static pl_status place_and_build(pl_engine *e, const pl_engine_params *params, p
     tear_down(e);
     pl_engine_params on_cpu = *params;
     on_cpu.backend = PL_BACKEND_CPU;
-    PL_TRY(place(e, &on_cpu, err));
+    PL_TRY(place(e, &on_cpu, seat, err));
     snprintf(e->placement.reason, sizeof e->placement.reason, "on the CPU: %.480s", failure.message);
-    return build(e, &on_cpu, err);
+    return build(e, &on_cpu, seat, err);
 }
 
-pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params, pl_engine **out, pl_error *err)
+pl_status pl_engine_create_at(const pl_model *model, const pl_engine_params *params, const pl_seat *seat,
+                              pl_engine **out, pl_error *err)
 {
-    static const pl_engine_params defaults = {0};
     double start = pl_clock_seconds();
+    *out = NULL;
     if (!model->checkpoint)
         return pl_fail(err, PL_ERR_ARGUMENT, "the model was opened for its text tools only");
     pl_engine *e = calloc(1, sizeof *e);
@@ -183,14 +249,22 @@ pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params
     pthread_mutex_init(&e->turn, NULL);
     e->model = model;
     e->config = pl_checkpoint_config(model->checkpoint);
-    pl_status status = place_and_build(e, params ? params : &defaults, err);
-    if (status != PL_OK) {
-        pl_engine_free(e);
-        return status;
-    }
-    e->load_s = pl_clock_seconds() - start;
     *out = e;
+    PL_TRY(place_and_build(e, params, seat, err));
+    e->load_s = pl_clock_seconds() - start;
     return PL_OK;
+}
+
+pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params, pl_engine **out, pl_error *err)
+{
+    static const pl_engine_params defaults = {0};
+    pl_engine *e;
+    pl_status status = pl_engine_create_at(model, params ? params : &defaults, NULL, &e, err);
+    if (status == PL_OK)
+        *out = e;
+    else
+        pl_engine_free(e);
+    return status;
 }
 
 void pl_engine_free(pl_engine *e)
@@ -235,12 +309,12 @@ void pl_engine_describe(const pl_engine *e, pl_engine_info *out)
         .ple_rows = ple.rows,
         .ple_hits = ple.hits,
         .sessions = e->placement.sessions,
-        .threads = pl_pool_threads(e->backend->pool),
+        .threads = pl_pool_threads(e->backend->pool) * (e->ranks ? e->ranks->n : 1),
         .context = e->context,
         .batch_rows = e->batch_rows,
         .load_s = e->load_s,
-        .weight_bytes = e->net->loaded_bytes,
-        .mapped_bytes = e->net->mapped_bytes,
+        .weight_bytes = e->net->loaded_bytes + pl_tp_loaded_bytes(e->ranks, false),
+        .mapped_bytes = e->net->mapped_bytes + pl_tp_loaded_bytes(e->ranks, true),
         .peak_bytes = (size_t)usage.ru_maxrss * 1024,
     };
 }

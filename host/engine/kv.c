@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Entries of a sequence's row that the ops' table lacks. */
 typedef struct range {
@@ -11,10 +12,10 @@ typedef struct range {
 /* The pages of one kind of layer, and which of them the sequences hold. */
 typedef struct kind_memory {
     pl_page_pool pool;
-    size_t block;       /* bytes of K (or V) of one layer in a page */
-    int32_t *table;     /* [sequences][table_ld]; -1: no page */
-    int32_t *ops_table; /* the same in the backend's memory, as of the last upload; what has no page is not looked at */
-    range *changed;     /* [sequences] */
+    int32_t *table; /* [sequences][table_ld]; -1: no page */
+    /* The same in memory of each part's backend, as of the last upload; what has no page is not looked at. */
+    int32_t *ops_table[PL_COMM_MOST];
+    range *changed; /* [sequences] */
 } kind_memory;
 
 typedef struct sequence {
@@ -25,7 +26,8 @@ typedef struct sequence {
 } sequence;
 
 struct pl_kv {
-    pl_backend *backend;
+    pl_kv_part part[PL_COMM_MOST];
+    int n_parts;
     kind_memory of[PL_KV_KINDS];
     int layer_index[PL_MAX_LAYERS]; /* among the layers of its kind */
     bool layer_local[PL_MAX_LAYERS];
@@ -113,20 +115,41 @@ size_t pl_kv_token_bytes(const pl_config *config, pl_cache_type type)
 
 /* ---- creation ---- */
 
+static pl_status open_pool(pl_kv *kv, const pl_config *config, pl_kv_kind kind, int32_t pages, pl_error *err)
+{
+    pl_page_part parts[PL_COMM_MOST];
+    pl_page_shape shape = {.blocks = 2 * layers_of_kind(config, kind),
+                           .heads = config->n_kv_heads,
+                           .head_bytes = pl_kv_head_bytes(kv->size.type, config->head_dim)};
+    for (int i = 0; i < kv->n_parts; i++)
+        parts[i] = (pl_page_part){
+            .backend = kv->part[i].backend, .first_head = kv->part[i].first_head, .heads = kv->part[i].heads};
+    return pl_page_pool_open(&kv->of[kind].pool, parts, kv->n_parts, pages, shape, err);
+}
+
+static size_t table_bytes(const pl_kv *kv)
+{
+    return (size_t)kv->size.sequences * (size_t)kv->table_ld * sizeof(int32_t);
+}
+
 static pl_status create_kind(pl_kv *kv, const pl_config *config, pl_kv_kind kind, int32_t pages, pl_error *err)
 {
     kind_memory *m = &kv->of[kind];
     size_t entries = (size_t)kv->size.sequences * (size_t)kv->table_ld;
-    m->block = block_bytes(config, kv->size.type);
-    PL_TRY(pl_page_pool_open(&m->pool, kv->backend, pages, page_bytes(config, kind, kv->size.type), err));
+    PL_TRY(open_pool(kv, config, kind, pages, err));
     m->table = malloc(entries * sizeof *m->table);
     m->changed = calloc((size_t)kv->size.sequences, sizeof *m->changed);
     if (!m->table || !m->changed)
         return pl_fail_memory(err, entries * sizeof *m->table, "page tables");
     for (size_t i = 0; i < entries; i++)
         m->table[i] = -1;
-    m->ops_table = kv->backend->memory_take(kv->backend, entries * sizeof *m->table);
-    return m->ops_table ? PL_OK : pl_backend_fail_memory(kv->backend, entries * sizeof *m->table, "page tables", err);
+    for (int i = 0; i < kv->n_parts; i++) {
+        pl_backend *b = kv->part[i].backend;
+        m->ops_table[i] = b->memory_take(b, table_bytes(kv));
+        if (!m->ops_table[i])
+            return pl_backend_fail_memory(b, table_bytes(kv), "page tables", err);
+    }
+    return PL_OK;
 }
 
 static pl_status create(pl_kv *kv, const pl_config *config, pl_error *err)
@@ -150,10 +173,18 @@ static pl_status create(pl_kv *kv, const pl_config *config, pl_error *err)
 
 pl_status pl_kv_create(const pl_config *config, pl_backend *backend, const pl_kv_size *size, pl_kv **out, pl_error *err)
 {
+    pl_kv_part all = {.backend = backend, .heads = config->n_kv_heads};
+    return pl_kv_create_parts(config, &all, 1, size, out, err);
+}
+
+pl_status pl_kv_create_parts(const pl_config *config, const pl_kv_part *parts, int n_parts, const pl_kv_size *size,
+                             pl_kv **out, pl_error *err)
+{
     pl_kv *kv = calloc(1, sizeof *kv);
     if (!kv)
         return pl_fail_memory(err, sizeof *kv, "K/V");
-    kv->backend = backend;
+    memcpy(kv->part, parts, (size_t)n_parts * sizeof *parts);
+    kv->n_parts = n_parts;
     kv->size = *size;
     kv->window = config->window;
     kv->table_ld = pages_for(size->context);
@@ -170,10 +201,10 @@ void pl_kv_free(pl_kv *kv)
 {
     if (!kv)
         return;
-    size_t entries = (size_t)kv->size.sequences * (size_t)kv->table_ld;
     for (pl_kv_kind kind = 0; kind < PL_KV_KINDS; kind++) {
         kind_memory *m = &kv->of[kind];
-        kv->backend->memory_give(kv->backend, m->ops_table, entries * sizeof *m->ops_table);
+        for (int i = 0; i < kv->n_parts; i++)
+            kv->part[i].backend->memory_give(kv->part[i].backend, m->ops_table[i], table_bytes(kv));
         pl_page_pool_close(&m->pool);
         free(m->table);
         free(m->changed);
@@ -234,23 +265,27 @@ void pl_kv_upload(pl_kv *kv)
             kind_memory *m = &kv->of[kind];
             range r = m->changed[id];
             int64_t at = id * kv->table_ld + r.from;
-            if (r.to > r.from)
-                kv->backend->upload(kv->backend->stream, m->ops_table + at, m->table + at,
-                                    (size_t)(r.to - r.from) * sizeof *m->table);
+            for (int part = 0; part < kv->n_parts && r.to > r.from; part++) {
+                pl_backend *b = kv->part[part].backend;
+                b->upload(b->stream, m->ops_table[part] + at, m->table + at,
+                          (size_t)(r.to - r.from) * sizeof *m->table);
+            }
             m->changed[id] = (range){0, 0};
         }
     }
     kv->n_changed = 0;
 }
 
-pl_kv_layer pl_kv_view(const pl_kv *kv, int layer)
+pl_kv_layer pl_kv_view(const pl_kv *kv, int part, int layer)
 {
     const kind_memory *m = &kv->of[kv->layer_local[layer] ? PL_KV_LOCAL : PL_KV_GLOBAL];
-    char *k = m->pool.memory + (size_t)kv->layer_index[layer] * 2 * m->block;
+    const pl_page_part *pages = &m->pool.part[part];
+    size_t block = (size_t)pages->heads * m->pool.shape.head_bytes;
+    char *k = pages->memory + (size_t)kv->layer_index[layer] * 2 * block;
     return (pl_kv_layer){.k = (float *)(void *)k,
-                         .v = (float *)(void *)(k + m->block),
-                         .page_stride = (int64_t)(m->pool.page_bytes / sizeof(float)),
-                         .table = m->ops_table,
+                         .v = (float *)(void *)(k + block),
+                         .page_stride = (int64_t)(pages->bytes / sizeof(float)),
+                         .table = m->ops_table[part],
                          .table_ld = kv->table_ld,
                          .type = kv->size.type};
 }

@@ -37,6 +37,16 @@ pl_status pl_kv_create(const pl_config *config, pl_backend *backend, const pl_kv
                        pl_error *err);
 void pl_kv_free(pl_kv *kv);
 
+/* A rank's part of it: heads [first_head, first_head + heads) of each layer, and the page tables, in its own memory. */
+typedef struct pl_kv_part {
+    pl_backend *backend;
+    int first_head, heads;
+} pl_kv_part;
+
+/* The same for 1 to PL_COMM_MOST ranks. config: of the whole model. All of their backends are used by whoever calls. */
+pl_status pl_kv_create_parts(const pl_config *config, const pl_kv_part *parts, int n_parts, const pl_kv_size *size,
+                             pl_kv **out, pl_error *err);
+
 /* Bytes that pl_kv_create() sets aside of the ops' memory, page tables among them. */
 size_t pl_kv_bytes(const pl_config *config, const pl_kv_size *size);
 
@@ -65,8 +75,8 @@ int32_t pl_kv_truncate(pl_kv *kv, int32_t sequence, int32_t n);
 /* Queues what has changed in the page tables since the last call; to be called before the ops of a step. */
 void pl_kv_upload(pl_kv *kv);
 
-/* The memory of a layer that owns K/V. */
-pl_kv_layer pl_kv_view(const pl_kv *kv, int layer);
+/* The memory of a layer that owns K/V; part: the rank's. */
+pl_kv_layer pl_kv_view(const pl_kv *kv, int part, int layer);
 
 /* Room in tokens, by whole pages of the global layers. */
 typedef struct pl_kv_room {

@@ -80,24 +80,25 @@ static int count_rows(const pl_layer_rows *lr, int layer, int last)
     return n;
 }
 
-int64_t pl_layer_rows_plan(pl_layer_rows *lr, const pl_config *config, const pl_path *const *path,
+int64_t pl_layer_rows_plan(pl_layer_rows *lr, int n_kv_layers, const pl_shard *shard, const pl_path *const *path,
                            const int32_t *position, const int32_t *sequence, int n, int wanted, int32_t *plan)
 {
     int count = find_distinct(lr, path, n);
     int64_t used = 0;
     for (int layer = 0; layer < lr->n_layers; layer++) {
-        int last = layer < config->n_kv_layers ? n : wanted, rows = count_rows(lr, layer, last), r = 0;
+        int last = layer < n_kv_layers ? n : wanted, rows = count_rows(lr, layer, last), r = 0;
         int32_t *part = plan + used;
         sort_by_width(lr, layer, count);
         for (int i = 0; i < count; i++) {
             const pl_path *p = lr->distinct[lr->order[i]];
+            int32_t width = shard ? pl_shard_width(shard, layer, p->ffn[layer]) : p->ffn[layer];
             for (int s = 0; s < last && !p->skip[layer]; s++) {
                 if (lr->path_of[s] != lr->order[i])
                     continue;
                 part[r] = s;
                 part[rows + r] = position[s];
                 part[2 * rows + r] = sequence[s];
-                part[3 * rows + r++] = p->ffn[layer];
+                part[3 * rows + r++] = width;
             }
         }
         lr->n[layer] = rows;

@@ -6,6 +6,7 @@
 #ifndef PL_ENGINE_LAYER_ROWS_H
 #define PL_ENGINE_LAYER_ROWS_H
 
+#include "host/engine/shard.h"
 #include "host/model/path.h"
 #include "host/ops/ops.h"
 
@@ -13,7 +14,7 @@ typedef struct pl_layer_rows pl_layer_rows;
 
 typedef struct pl_layer_view {
     pl_rows rows;
-    const int32_t *width; /* [rows.n] FFN width, non-increasing */
+    const int32_t *width; /* [rows.n] FFN width, of a rank its part of it, non-increasing */
 } pl_layer_view;
 
 pl_status pl_layer_rows_create(int n_layers, int max_rows, pl_layer_rows **out, pl_error *err);
@@ -22,9 +23,9 @@ void pl_layer_rows_free(pl_layer_rows *lr);
 /* The most integers that a plan takes. */
 int64_t pl_layer_rows_ints(int n_layers, int max_rows);
 
-/* Plans a step of n slots into `plan`; path, position, sequence: by slot. Layers from config->n_kv_layers on run the
- * first `wanted` slots only. Returns the integers used. Allocates nothing. */
-int64_t pl_layer_rows_plan(pl_layer_rows *lr, const pl_config *config, const pl_path *const *path,
+/* Plans a step of n slots into `plan`; path, position, sequence: by slot. Layers from n_kv_layers on run the first
+ * `wanted` slots only. shard: whose widths; NULL: whole ones. Returns the integers used. Allocates nothing. */
+int64_t pl_layer_rows_plan(pl_layer_rows *lr, int n_kv_layers, const pl_shard *shard, const pl_path *const *path,
                            const int32_t *position, const int32_t *sequence, int n, int wanted, int32_t *plan);
 
 /* The rows of a layer, in the plan itself or in a copy of it. */

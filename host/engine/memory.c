@@ -17,14 +17,13 @@ static size_t tensor_bytes(const pl_tensor *t)
     return (size_t)t->rows * pl_tensor_row_bytes(t);
 }
 
-static size_t add_matrix(const pl_tensor *t, size_t *packed, size_t *mapped)
+static void add_matrix(const pl_tensor *t, size_t *packed, size_t *mapped)
 {
     size_t bytes = pl_backend_cpu_weight_bytes(t);
     if (bytes)
         *packed += bytes;
     else
         *mapped += tensor_bytes(t);
-    return tensor_bytes(t);
 }
 
 /* Beside packed matrices plain ones are copied. */
@@ -36,10 +35,9 @@ static void copy_plain(pl_memory_plan *plan)
 }
 
 /* Vectors become f32 in memory; they count as packed. */
-static size_t add_vector(const pl_tensor *t, size_t *packed)
+static void add_vector(const pl_tensor *t, size_t *packed)
 {
     *packed += (size_t)(t->rows * t->cols) * sizeof(float);
-    return tensor_bytes(t);
 }
 
 /* What a card would hold of the model that path e2b cuts out, as the file stores it. */
@@ -51,43 +49,60 @@ static size_t slice_bytes(const pl_checkpoint *checkpoint)
     return (size_t)pl_path_bytes(checkpoint, &e2b);
 }
 
-void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_cache_type cache,
-                            pl_memory_plan *out)
+static void add_weights(const pl_weights *w, const pl_config *c, const pl_shard *shard, pl_memory_plan *plan)
 {
-    const pl_config *c = pl_checkpoint_config(checkpoint);
-    const pl_weights *w = pl_checkpoint_weights(checkpoint);
-    pl_memory_plan plan = {0};
-    size_t used = 0;
     bool packs = false;
     for (pl_weight_cursor at = {0}; pl_weight_next(w, c, &at);) {
+        pl_tensor t = shard ? pl_shard_part(shard, at.layer, at.role, at.tensor) : *at.tensor;
         bool head = at.role == PL_ROLE_EMBED || at.role == PL_ROLE_HEAD;
-        if (pl_weight_table[at.role].kind != PL_WEIGHT_LOOKUP)
-            plan.card_weights += at.tensor->rows * at.tensor->cols;
-        switch (pl_weight_table[at.role].kind) {
-        case PL_WEIGHT_VECTOR: used += add_vector(at.tensor, &plan.core_packed); break;
-        case PL_WEIGHT_MATRIX:
-            packs |= pl_backend_cpu_weight_bytes(at.tensor) > 0;
-            used += add_matrix(at.tensor, head ? &plan.head_packed : &plan.core_packed,
-                               head ? &plan.head_mapped : &plan.core_mapped);
-            break;
-        case PL_WEIGHT_LOOKUP: used += tensor_bytes(at.tensor); break;
+        if (pl_weight_table[at.role].kind == PL_WEIGHT_LOOKUP)
+            continue;
+        plan->card_weights += t.rows * t.cols;
+        if (pl_weight_table[at.role].kind == PL_WEIGHT_VECTOR) {
+            add_vector(&t, &plan->core_packed);
+            continue;
         }
+        packs |= pl_backend_cpu_weight_bytes(&t) > 0;
+        add_matrix(&t, head ? &plan->head_packed : &plan->core_packed, head ? &plan->head_mapped : &plan->core_mapped);
     }
     if (packs)
-        copy_plain(&plan);
+        copy_plain(plan);
+}
+
+static size_t unused_bytes(const pl_checkpoint *checkpoint)
+{
+    const pl_tensor *all = NULL;
+    size_t n = pl_checkpoint_tensors(checkpoint, &all), bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        bytes += tensor_bytes(&all[i]);
+    for (pl_weight_cursor at = {0};
+         pl_weight_next(pl_checkpoint_weights(checkpoint), pl_checkpoint_config(checkpoint), &at);)
+        bytes -= tensor_bytes(at.tensor);
+    return bytes;
+}
+
+void pl_memory_plan_rank(const pl_checkpoint *checkpoint, const pl_shard *shard, int context, int batch_rows,
+                         pl_cache_type cache, pl_memory_plan *out)
+{
+    const pl_config *c = shard ? &shard->config : pl_checkpoint_config(checkpoint);
+    const pl_weights *w = pl_checkpoint_weights(checkpoint);
+    pl_memory_plan plan = {0};
+    add_weights(w, c, shard, &plan);
     plan.head_copy = pl_backend_cpu_head_bytes(w->head.data ? &w->head : &w->embed);
     plan.ple_table = tensor_bytes(&w->ple_table);
     plan.ple_row = pl_tensor_row_bytes(&w->ple_table);
     plan.kv = pl_kv_sequence_bytes(c, context, batch_rows, cache);
     plan.kv_per_token = pl_kv_token_bytes(c, cache);
     plan.work = pl_step_bytes(c, batch_rows);
-    const pl_tensor *all = NULL;
-    size_t n = pl_checkpoint_tensors(checkpoint, &all), total = 0;
-    for (size_t i = 0; i < n; i++)
-        total += tensor_bytes(&all[i]);
-    plan.unused = total - used;
-    plan.card_slice = slice_bytes(checkpoint);
     *out = plan;
+}
+
+void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_cache_type cache,
+                            pl_memory_plan *out)
+{
+    pl_memory_plan_rank(checkpoint, NULL, context, batch_rows, cache, out);
+    out->unused = unused_bytes(checkpoint);
+    out->card_slice = slice_bytes(checkpoint);
 }
 
 /* ---- cards ---- */

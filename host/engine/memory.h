@@ -3,6 +3,7 @@
 #define PL_ENGINE_MEMORY_H
 
 #include "host/engine/kv.h"
+#include "host/engine/shard.h"
 #include "host/model/checkpoint.h"
 
 /* Bytes, by part. Packed sizes are those of the CPU backend; a card has the same panels, and what the CPU uses in the
@@ -25,6 +26,10 @@ typedef struct pl_memory_plan {
 /* cache: of the K/V that are counted; on a card they are f32. */
 void pl_memory_plan_compute(const pl_checkpoint *checkpoint, int context, int batch_rows, pl_cache_type cache,
                             pl_memory_plan *out);
+
+/* The same of a rank's part of the model: what its card needs. unused, card_slice: not said. */
+void pl_memory_plan_rank(const pl_checkpoint *checkpoint, const pl_shard *shard, int context, int batch_rows,
+                         pl_cache_type cache, pl_memory_plan *out);
 
 /* ---- cards ---- */
 

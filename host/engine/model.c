@@ -1,6 +1,7 @@
 #include "host/engine/model.h"
 
 #include "host/base/options.h"
+#include "host/model/fingerprint.h"
 #include "host/model/path.h"
 #include "host/text/chat.h"
 #include "host/text/detokenizer.h"
@@ -113,6 +114,11 @@ void pl_model_close(pl_model *model)
     pl_tower_source_close(model->towers);
     pl_checkpoint_close(model->checkpoint);
     free(model);
+}
+
+uint64_t pl_model_fingerprint(const pl_model *model)
+{
+    return model->checkpoint ? pl_checkpoint_fingerprint(model->checkpoint) : 0;
 }
 
 int32_t pl_model_vocab_size(const pl_model *model)

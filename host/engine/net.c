@@ -12,8 +12,11 @@
 /* A matrix of the checkpoint and where its loaded form goes. */
 typedef struct matrix {
     const pl_tensor *from;
+    pl_tensor part; /* of it, that is loaded; without data where it has to be gathered */
     pl_weight *to;
     pl_weight_layout layout;
+    pl_role role;
+    int layer;
 } matrix;
 
 typedef struct loader {
@@ -21,8 +24,10 @@ typedef struct loader {
     pl_net *net;
     matrix *matrices;
     size_t n_matrices;
-    size_t used; /* of net->matrices */
-    bool copies; /* see room_of() */
+    size_t used;           /* of net->matrices */
+    const pl_share *share; /* may be NULL */
+    size_t shared;         /* of net->matrices, too */
+    bool copies;           /* see room_of() */
     pl_error *err;
 } loader;
 
@@ -80,10 +85,10 @@ pl_weight *pl_net_weight(pl_net *net, int layer, pl_role role, int index)
     return (pl_weight *)place_of(net, layer, role) + index;
 }
 
-/* Where most of the neurons are zero they can be had one by one. */
+/* Where most of the neurons are zero they can be had one by one. Which ones, a rank cannot tell alone. */
 static pl_weight_layout layout_of(const pl_net *net, int layer, pl_role role)
 {
-    if ((role != PL_ROLE_UP && role != PL_ROLE_DOWN) || !net->backend->weight_load_neurons ||
+    if ((role != PL_ROLE_UP && role != PL_ROLE_DOWN) || !net->backend->weight_load_neurons || net->shard ||
         !isfinite(net->config->sparsity_z[layer]))
         return PL_PANELS;
     return role == PL_ROLE_UP ? PL_NEURON_ROWS : PL_NEURON_COLUMNS;
@@ -92,10 +97,16 @@ static pl_weight_layout layout_of(const pl_net *net, int layer, pl_role role)
 static void list_matrices_of(loader *l, bool layers)
 {
     const pl_weights *weights = pl_checkpoint_weights(l->checkpoint);
+    const pl_shard *shard = l->net->shard;
     for (pl_weight_cursor at = {0}; pl_weight_next(weights, l->net->config, &at);)
         if (pl_weight_table[at.role].kind == PL_WEIGHT_MATRIX && pl_role_in_layer(at.role) == layers)
-            l->matrices[l->n_matrices++] = (matrix){at.tensor, pl_net_weight(l->net, at.layer, at.role, at.index),
-                                                    layout_of(l->net, at.layer, at.role)};
+            l->matrices[l->n_matrices++] = (matrix){.from = at.tensor,
+                                                    .part = shard ? pl_shard_part(shard, at.layer, at.role, at.tensor)
+                                                                  : *at.tensor,
+                                                    .to = pl_net_weight(l->net, at.layer, at.role, at.index),
+                                                    .layout = layout_of(l->net, at.layer, at.role),
+                                                    .role = at.role,
+                                                    .layer = at.layer};
 }
 
 /* While a matrix is loaded it is in memory twice. The embedding is by far the largest: it comes when there is little
@@ -133,7 +144,12 @@ static pl_status check_finite(pl_backend *backend, const pl_tensor *t, pl_error 
 
 static size_t packed_bytes(const loader *l, const matrix *m)
 {
-    return l->net->backend->weight_bytes(l->net->backend, m->from);
+    return l->net->backend->weight_bytes(l->net->backend, &m->part);
+}
+
+static size_t part_bytes(const matrix *m)
+{
+    return (size_t)m->part.rows * pl_tensor_row_bytes(&m->part);
 }
 
 /* Plain matrices of a quantised file are few, and read at half of the memory's rate from a mapping's small pages: they are
@@ -141,11 +157,12 @@ static size_t packed_bytes(const loader *l, const matrix *m)
 static size_t room_of(const loader *l, const matrix *m)
 {
     size_t bytes = packed_bytes(l, m);
-    return bytes || !l->copies ? bytes : (size_t)m->from->rows * pl_tensor_row_bytes(m->from);
+    return bytes || (!l->copies && m->part.data) ? bytes : part_bytes(m);
 }
 
 typedef struct copy_job {
-    const pl_tensor *from;
+    const matrix *m;
+    const pl_shard *shard;
     char *to;
 } copy_job;
 
@@ -153,29 +170,60 @@ static void copy_rows(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     const copy_job *j = ctx;
-    size_t row = pl_tensor_row_bytes(j->from);
-    memcpy(j->to + (size_t)begin * row, pl_tensor_row(j->from, begin), (size_t)(end - begin) * row);
+    const pl_tensor *part = &j->m->part;
+    size_t row = pl_tensor_row_bytes(part);
+    if (part->data)
+        memcpy(j->to + (size_t)begin * row, pl_tensor_row(part, begin), (size_t)(end - begin) * row);
+    else
+        pl_shard_gather(j->shard, j->m->layer, j->m->role, j->m->from, begin, end, j->to);
+}
+
+static void copy_part(const loader *l, const matrix *m, void *to)
+{
+    pl_pool_for(l->net->backend->pool, m->part.rows, CHECK_ROWS, copy_rows, &(copy_job){m, l->net->shard, to});
+}
+
+/* Brings the part, in the file's layout at `from`, to where it is used. */
+static pl_status bring(loader *l, const matrix *m, const void *from, void *place)
+{
+    pl_backend *b = l->net->backend;
+    pl_tensor part = m->part;
+    part.data = from;
+    pl_status status = m->layout == PL_PANELS ? b->weight_load(b, &part, place, m->to, l->err)
+                                              : b->weight_load_neurons(b, &part, m->layout, place, m->to, l->err);
+    if (status == PL_ERR_FORMAT) /* tells the column too */
+        PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
+    return status;
+}
+
+/* The same of a part that is scattered in the file. */
+static pl_status bring_gathered(loader *l, const matrix *m, void *place)
+{
+    void *work = malloc(part_bytes(m));
+    if (!work)
+        return pl_fail_memory(l->err, part_bytes(m), m->from->name);
+    copy_part(l, m, work);
+    pl_status status = bring(l, m, work, place);
+    free(work);
+    return status;
 }
 
 static pl_status load_matrix(loader *l, const matrix *m)
 {
     pl_net *net = l->net;
-    pl_tensor from = *m->from;
     size_t bytes = room_of(l, m);
-    bool plain = pl_dtype_describe((int)from.type)->block_elems == 1;
-    if (plain) /* others are checked as they are packed */
+    bool plain = pl_dtype_describe((int)m->from->type)->block_elems == 1;
+    if (plain && (!net->shard || net->shard->rank == 0)) /* others are checked as they are packed */
         PL_TRY(check_finite(net->backend, m->from, l->err));
     void *place = bytes ? (char *)net->matrices + l->used : NULL;
-    pl_backend *b = net->backend;
     if (bytes && packed_bytes(l, m) == 0) {
-        pl_pool_for(b->pool, from.rows, CHECK_ROWS, copy_rows, &(copy_job){m->from, place});
-        from.data = place;
+        copy_part(l, m, place);
+        PL_TRY(bring(l, m, place, place));
+    } else if (m->part.data) {
+        PL_TRY(bring(l, m, m->part.data, place));
+    } else {
+        PL_TRY(bring_gathered(l, m, place));
     }
-    pl_status status = m->layout == PL_PANELS ? b->weight_load(b, &from, place, m->to, l->err)
-                                              : b->weight_load_neurons(b, &from, m->layout, place, m->to, l->err);
-    if (status == PL_ERR_FORMAT) /* tells the column too */
-        PL_TRY(pl_tensor_check_finite(m->from, 0, m->from->rows, l->err));
-    PL_TRY(status);
     l->used += aligned(bytes);
     if (bytes) {
         net->loaded_bytes += m->to->bytes;
@@ -186,6 +234,22 @@ static pl_status load_matrix(loader *l, const matrix *m)
     return PL_OK;
 }
 
+/* Says where the matrix will be when it has come from the first engine. */
+static void expect_matrix(loader *l, const matrix *m)
+{
+    pl_net *net = l->net;
+    net->backend->weight_describe(net->backend, &m->part, (char *)net->matrices + l->used, m->to);
+    net->loaded_bytes += m->to->bytes;
+    l->used += aligned(room_of(l, m));
+}
+
+static void share_loaded(loader *l)
+{
+    pl_net *net = l->net;
+    if (l->share)
+        pl_share_pieces(l->share, net->backend->stream, net->matrices, net->matrices_room, l->used, &l->shared);
+}
+
 static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
 {
     pl_net *net = l->net;
@@ -194,16 +258,22 @@ static pl_status load_matrices(loader *l, pl_progress_fn progress, void *user)
         l->copies |= packed_bytes(l, &l->matrices[i]) > 0;
     for (size_t i = 0; i < l->n_matrices; i++) {
         net->matrices_room += aligned(room_of(l, &l->matrices[i]));
-        total += (size_t)l->matrices[i].from->rows * pl_tensor_row_bytes(l->matrices[i].from);
+        total += part_bytes(&l->matrices[i]);
     }
     if (net->matrices_room) {
         net->matrices = net->backend->memory_take(net->backend, net->matrices_room);
         if (!net->matrices)
             return pl_backend_fail_memory(net->backend, net->matrices_room, "weights", l->err);
     }
+    if (l->share)
+        PL_TRY(l->share->meet(l->share->user, l->err));
     for (size_t i = 0; i < l->n_matrices; i++) {
-        PL_TRY(load_matrix(l, &l->matrices[i]));
-        done += (size_t)l->matrices[i].from->rows * pl_tensor_row_bytes(l->matrices[i].from);
+        if (pl_share_gets(l->share))
+            expect_matrix(l, &l->matrices[i]);
+        else
+            PL_TRY(load_matrix(l, &l->matrices[i]));
+        share_loaded(l);
+        done += part_bytes(&l->matrices[i]);
         if (progress)
             progress(user, "loading weights", (double)done / (double)total);
     }
@@ -293,18 +363,20 @@ static pl_status load(loader *l, pl_progress_fn progress, void *user)
     PL_TRY(load_matrices(l, progress, user));
     if (!pl_checkpoint_weights(l->checkpoint)->head.data)
         net->head = net->embed;
-    return net->backend->fetch(net->backend->stream, NULL, 0, NULL, l->err);
+    PL_TRY(net->backend->fetch(net->backend->stream, NULL, 0, NULL, l->err));
+    return l->share ? l->share->meet(l->share->user, l->err) : PL_OK;
 }
 
-pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
-                      pl_net **out, pl_error *err)
+pl_status pl_net_load(const pl_checkpoint *checkpoint, const pl_shard *shard, const pl_share *share,
+                      pl_backend *backend, pl_progress_fn progress, void *user, pl_net **out, pl_error *err)
 {
     pl_net *net = calloc(1, sizeof *net);
     if (!net)
         return pl_fail_memory(err, sizeof *net, "engine");
-    net->config = pl_checkpoint_config(checkpoint);
+    net->config = shard ? &shard->config : pl_checkpoint_config(checkpoint);
+    net->shard = shard;
     net->backend = backend;
-    loader l = {.checkpoint = checkpoint, .net = net, .err = err};
+    loader l = {.checkpoint = checkpoint, .net = net, .share = share, .err = err};
     pl_status status = load(&l, progress, user);
     free(l.matrices);
     if (status != PL_OK) {

@@ -3,7 +3,8 @@
 #define PL_ENGINE_NET_H
 
 #include "host/engine/memory.h"
-#include "host/model/weight_table.h"
+#include "host/engine/shard.h"
+#include "host/engine/share.h"
 #include "host/ops/backend.h"
 
 typedef struct pl_net_layer {
@@ -15,7 +16,8 @@ typedef struct pl_net_layer {
 } pl_net_layer;
 
 typedef struct pl_net {
-    const pl_config *config; /* the checkpoint's */
+    const pl_config *config; /* the checkpoint's, or of the rank's part of it */
+    const pl_shard *shard;   /* NULL: all of it */
     pl_backend *backend;
     pl_weight embed, head; /* head is embed where the file ties them */
     pl_weight ple_model_proj;
@@ -33,10 +35,11 @@ typedef struct pl_net {
     size_t vectors_room, vectors_used;
 } pl_net;
 
-/* Loads every weight but the PLE table, checking all values; drops the file's pages as they are copied.
- * Borrows checkpoint and backend. */
-pl_status pl_net_load(const pl_checkpoint *checkpoint, pl_backend *backend, pl_progress_fn progress, void *user,
-                      pl_net **out, pl_error *err);
+/* Loads every weight but the PLE table, checking all values; drops the file's pages as they are copied. shard: what of
+ * them; NULL: all. share: the matrices come from its first engine, whose progress it is; NULL: they are the engine's own.
+ * Borrows checkpoint, shard and backend. */
+pl_status pl_net_load(const pl_checkpoint *checkpoint, const pl_shard *shard, const pl_share *share,
+                      pl_backend *backend, pl_progress_fn progress, void *user, pl_net **out, pl_error *err);
 void pl_net_free(pl_net *net);
 
 /* Takes the rows of ids of the towers' own, [n][hidden], copied. */

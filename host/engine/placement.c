@@ -252,9 +252,9 @@ static pl_status fail_too_large(const chooser *c, const pl_placement *least, pl_
     pl_card_memory memory;
     pl_kv_size size = kv_size(least);
     pl_card_memory_compute(c->config, c->plan, least->ple, &size, &memory);
-    say(&m, "%.60s: %.2f GB of its memory are free, this model needs %.2f GB (%.2f GB of weights, %.2f GB of K/V for ",
-        c->card->name, gb_free(c->card->free_bytes), gb_needed(pl_card_memory_total(&memory)),
-        gb_needed(memory.weights), gb_needed(memory.kv));
+    say(&m, "%.60s: %.2f GB of its memory are free, %s needs %.2f GB (%.2f GB of weights, %.2f GB of K/V for ",
+        c->card->name, gb_free(c->card->free_bytes), c->wish->ranks > 1 ? "its part of the model" : "this model",
+        gb_needed(pl_card_memory_total(&memory)), gb_needed(memory.weights), gb_needed(memory.kv));
     if (least->sessions > 1 && !least->kv_tokens)
         say(&m, "%d times ", least->sessions);
     say(&m, "%d tokens", least->context);
@@ -267,13 +267,29 @@ static pl_status fail_too_large(const chooser *c, const pl_placement *least, pl_
 
 /* ---- the choice ---- */
 
-static pl_status check_card(const chooser *c, pl_error *err)
+static pl_status check_card(const pl_device *d, pl_error *err)
 {
-    const pl_device *d = c->card;
     if (10 * d->capability_major + d->capability_minor >= PL_LEAST_CAPABILITY)
         return PL_OK;
     return pl_fail(err, PL_ERR_UNSUPPORTED, "%.60s has compute capability %d.%d, at least %d.%d is needed", d->name,
                    d->capability_major, d->capability_minor, PL_LEAST_CAPABILITY / 10, PL_LEAST_CAPABILITY % 10);
+}
+
+/* Of several that share the model the one with the least room. */
+static pl_status take_card(chooser *c, pl_error *err)
+{
+    const pl_device_list *cards = c->machine->cards;
+    int first = c->wish->device, n = c->wish->ranks > 1 ? c->wish->ranks : 1;
+    if (n > cards->n - first)
+        return pl_fail(err, PL_ERR_ARGUMENT, "the model cannot be shared by %d cards from %d on: this machine has %d",
+                       n, first, cards->n);
+    for (int i = first; i < first + n; i++) {
+        const pl_device *card = &cards->devices[i];
+        PL_TRY(check_card(card, err));
+        if (!c->card || card->free_bytes < c->card->free_bytes)
+            c->card = card;
+    }
+    return PL_OK;
 }
 
 static pl_status check_host(const chooser *c, const pl_placement *p, pl_error *err)
@@ -288,11 +304,19 @@ static pl_status check_host(const chooser *c, const pl_placement *p, pl_error *e
         pl_ple_placement_name(p->ple), gb_needed(p->memory.pinned), gb_free(available));
 }
 
+/* "cards 0 to 3, a part of the model on each; " */
+static void say_cards(const chooser *c, message *m)
+{
+    if (c->wish->ranks > 1)
+        say(m, "cards %d to %d, a part of the model on each; ", c->wish->device, c->wish->device + c->wish->ranks - 1);
+}
+
 static void explain(const chooser *c, pl_placement *p)
 {
     static const char *const where[] = {"", "the card's memory", "pinned memory of the host", "memory of the host",
                                         "the file"};
     message m = {.n = 0};
+    say_cards(c, &m);
     say(&m,
         "%.60s: %.2f of %.2f GB free, %.2f GB for %d session%s of %d tokens at %d rows a step; per-layer table in %s",
         c->card->name, gb_free(c->card->free_bytes), gb_free(c->card->total_bytes),
@@ -314,9 +338,8 @@ static pl_status choose_card(chooser *c, pl_placement *out, pl_error *err)
     if (p.device < 0 || p.device >= cards->n)
         return pl_fail(err, PL_ERR_ARGUMENT, "device %d: this machine has %d card%s, counted from 0", p.device,
                        cards->n, cards->n > 1 ? "s" : "");
-    c->card = &cards->devices[p.device];
-    memcpy(p.pci_id, c->card->pci_id, sizeof p.pci_id);
-    PL_TRY(check_card(c, err));
+    memcpy(p.pci_id, cards->devices[p.device].pci_id, sizeof p.pci_id);
+    PL_TRY(take_card(c, err));
     if (c->wish->cache != PL_CACHE_F32)
         return pl_fail(err, PL_ERR_UNSUPPORTED, "K/V in %s (--cache-type): a card keeps them in f32",
                        pl_cache_type_name(c->wish->cache));
@@ -373,6 +396,26 @@ pl_status pl_placement_choose(const pl_config *config, const pl_memory_plan *pla
     return PL_OK;
 }
 
+/* Cards hold parts of the model, the CPU all of them. */
+static pl_status choose_ranks(const pl_checkpoint *checkpoint, const pl_placement_wish *wish, const pl_machine *machine,
+                              const pl_memory_plan *whole, pl_placement *out, pl_error *err)
+{
+    pl_shard first;
+    pl_memory_plan plan;
+    pl_placement_wish on_cpu = *wish;
+    on_cpu.backend = PL_BACKEND_CPU;
+    PL_TRY(pl_shard_make(checkpoint, 0, wish->ranks, &first, err));
+    pl_memory_plan_rank(checkpoint, &first, PL_KV_PAGE, 1, wish->cache, &plan);
+    PL_TRY(pl_placement_choose(&first.config, &plan, wish, machine, out, err));
+    if (out->backend == PL_BACKEND_CUDA)
+        return PL_OK;
+    pl_placement cpu;
+    PL_TRY(pl_placement_choose(first.whole, whole, &on_cpu, machine, &cpu, err));
+    memcpy(cpu.reason, out->reason, sizeof cpu.reason);
+    *out = cpu;
+    return PL_OK;
+}
+
 pl_status pl_placement_here(const pl_checkpoint *checkpoint, const pl_placement_wish *wish, pl_placement *out,
                             pl_error *err)
 {
@@ -382,7 +425,9 @@ pl_status pl_placement_here(const pl_checkpoint *checkpoint, const pl_placement_
     pl_memory_plan_compute(checkpoint, PL_KV_PAGE, 1, wish->cache, &plan);
     if (wish->backend != PL_BACKEND_CPU)
         pl_devices_list(&cards);
-    if (wish->device >= 0 && wish->device < cards.n)
-        pl_devices_ask_free(&cards, wish->device);
+    for (int i = wish->device; i >= 0 && i < cards.n && (i == wish->device || i < wish->device + wish->ranks); i++)
+        pl_devices_ask_free(&cards, i);
+    if (wish->ranks > 1)
+        return choose_ranks(checkpoint, wish, &machine, &plan, out, err);
     return pl_placement_choose(pl_checkpoint_config(checkpoint), &plan, wish, &machine, out, err);
 }

@@ -32,6 +32,8 @@
 typedef struct pl_placement_wish {
     pl_backend_kind backend;
     int device;
+    int ranks;   /* that share the model, on as many cards from `device` on; 0, 1: one */
+    int engines; /* of this process, that have as much of the host's memory each; 0, 1: one */
     pl_ple_placement ple;
     int sessions, context, batch_rows;
     int64_t kv_tokens; /* 0: sessions x context; -1: as much as is sensible */

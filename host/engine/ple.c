@@ -99,13 +99,12 @@ static pl_tensor piece_at(const pl_ple *ple, int64_t row)
     return part;
 }
 
-static pl_status copy_table(pl_ple *ple, const pl_checkpoint *checkpoint, pl_error *err)
+static void copy_rows(pl_ple *ple, const pl_checkpoint *checkpoint)
 {
     pl_backend *b = ple->backend;
+    const pl_share *share = ple->params.share;
     bool vram = ple->params.placement == PL_PLE_VRAM;
-    ple->copy = vram ? b->memory_take(b, ple->copy_bytes) : b->shared_take(b, ple->copy_bytes);
-    if (!ple->copy)
-        return pl_fail_memory(err, ple->copy_bytes, vram ? "per-layer embeddings on the card" : "per-layer embeddings");
+    size_t shared = 0;
     pl_tensor part = piece_at(ple, 0);
     for (int64_t row = 0; row < ple->table.rows; row += part.rows) {
         part = piece_at(ple, row);
@@ -119,8 +118,28 @@ static pl_status copy_table(pl_ple *ple, const pl_checkpoint *checkpoint, pl_err
         else
             memcpy(to, part.data, bytes);
         pl_checkpoint_drop(checkpoint, &part);
+        if (share)
+            pl_share_pieces(share, b->stream, ple->copy, ple->copy_bytes,
+                            next.rows > 0 ? (size_t)(to - (char *)ple->copy) + bytes : ple->copy_bytes, &shared);
     }
-    return b->fetch(b->stream, NULL, 0, NULL, err);
+}
+
+static pl_status copy_table(pl_ple *ple, const pl_checkpoint *checkpoint, pl_error *err)
+{
+    pl_backend *b = ple->backend;
+    const pl_share *share = ple->params.share;
+    bool vram = ple->params.placement == PL_PLE_VRAM;
+    ple->copy = vram ? b->memory_take(b, ple->copy_bytes) : b->shared_take(b, ple->copy_bytes);
+    if (!ple->copy)
+        return pl_fail_memory(err, ple->copy_bytes, vram ? "per-layer embeddings on the card" : "per-layer embeddings");
+    if (share)
+        PL_TRY(share->meet(share->user, err));
+    if (pl_share_gets(share))
+        pl_share_pieces(share, b->stream, ple->copy, ple->copy_bytes, ple->copy_bytes, &(size_t){0});
+    else
+        copy_rows(ple, checkpoint);
+    PL_TRY(b->fetch(b->stream, NULL, 0, NULL, err));
+    return share ? share->meet(share->user, err) : PL_OK;
 }
 
 /* Before Linux 5.14 the pages are only asked for. */

@@ -10,8 +10,8 @@
 #ifndef PL_ENGINE_PLE_H
 #define PL_ENGINE_PLE_H
 
+#include "host/engine/share.h"
 #include "host/model/checkpoint.h"
-#include "host/ops/backend.h"
 
 typedef struct pl_ple pl_ple;
 
@@ -19,6 +19,7 @@ typedef struct pl_ple_params {
     pl_ple_placement placement; /* never PL_PLE_AUTO, but for the CPU's ops */
     int max_rows;               /* rows a step */
     size_t cache_bytes;         /* DISK: for rows used lately; 0: none */
+    const pl_share *share;      /* VRAM: the table comes from its first engine; NULL: from the file */
     const int *cpus;            /* [n_cpus] processors that the thread may run on (pl_topology_near) */
     int n_cpus;                 /* 0: all */
     pl_timeline *timeline;      /* shows what the thread does; may be NULL */

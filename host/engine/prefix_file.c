@@ -112,16 +112,32 @@ static pl_status make_tables(const pl_prefixes *p, const ranked *order, uint32_t
     return PL_OK;
 }
 
-static pl_status write_page(pl_outfile *out, const pl_page_pool *pool, int32_t page, pl_error *err)
+/* work: room for a page. */
+static pl_status write_page(pl_outfile *out, const pl_page_pool *pool, int32_t page, void *work, pl_error *err)
 {
     if (pool->page_bytes == 0)
         return PL_OK;
-    const void *data = NULL;
-    const char *at = pool->memory + (size_t)page * pool->page_bytes;
-    PL_TRY(pool->backend->fetch(pool->backend->stream, at, pool->page_bytes, &data, err));
-    uint64_t sum = pl_fingerprint(0, data, pool->page_bytes);
-    PL_TRY(pl_outfile_write(out, data, pool->page_bytes, err));
+    PL_TRY(pl_page_read(pool, page, work, err));
+    uint64_t sum = pl_fingerprint(0, work, pool->page_bytes);
+    PL_TRY(pl_outfile_write(out, work, pool->page_bytes, err));
     return pl_outfile_write(out, &sum, sizeof sum, err);
+}
+
+static pl_status write_pages(const pl_prefixes *p, const ranked *order, uint32_t n, pl_outfile *out, pl_error *err)
+{
+    size_t global = p->pool[PL_KV_GLOBAL]->page_bytes, local = p->pool[PL_KV_LOCAL]->page_bytes;
+    pl_status status = PL_OK;
+    void *work = malloc((global > local ? global : local) + 1);
+    if (!work)
+        return pl_fail_memory(err, global, "a page of K/V");
+    for (uint32_t i = 0; i < n && status == PL_OK; i++) {
+        const pl_prefix_node *node = &p->nodes[order[i].node];
+        status = write_page(out, p->pool[PL_KV_GLOBAL], order[i].node, work, err);
+        if (status == PL_OK && node->local >= 0)
+            status = write_page(out, p->pool[PL_KV_LOCAL], node->local, work, err);
+    }
+    free(work);
+    return status;
 }
 
 static pl_status write_all(const pl_prefixes *p, uint64_t model, const ranked *order, uint32_t n, const tables *t,
@@ -135,13 +151,7 @@ static pl_status write_all(const pl_prefixes *p, uint64_t model, const ranked *o
     PL_TRY(pl_outfile_write(out, &head, sizeof head, err));
     PL_TRY(pl_outfile_write(out, t->classes, t->class_bytes, err));
     PL_TRY(pl_outfile_write(out, t->nodes, t->node_bytes, err));
-    for (uint32_t i = 0; i < n; i++) {
-        const pl_prefix_node *node = &p->nodes[order[i].node];
-        PL_TRY(write_page(out, p->pool[PL_KV_GLOBAL], order[i].node, err));
-        if (node->local >= 0)
-            PL_TRY(write_page(out, p->pool[PL_KV_LOCAL], node->local, err));
-    }
-    return PL_OK;
+    return write_pages(p, order, n, out, err);
 }
 
 pl_status pl_prefixes_save(const pl_prefixes *p, uint64_t model, const char *path, pl_error *err)
@@ -298,8 +308,7 @@ static int32_t take_page(const source *s, pl_page_pool *pool, pl_kv_kind kind, s
     if (pool->n_free == 0)
         return -1;
     int32_t page = pl_page_take(pool);
-    if (bytes)
-        pool->backend->upload(pool->backend->stream, pool->memory + (size_t)page * bytes, s->data + from, bytes);
+    pl_page_write(pool, page, s->data + from);
     return page;
 }
 

@@ -86,7 +86,7 @@ static void make_key(const pl_step *t, step_key *key)
         pl_layer_view view = pl_step_input_layer_host(t->input, layer);
         int n = view.rows.n;
         key->rows[layer] = (int16_t)n;
-        if (n > 0 && !t->fused)
+        if (n > 0 && (!t->fused || t->comm))
             key->widest[layer] = view.width[n - 1] == t->config->ffn[layer] ? -1 : view.width[0];
     }
 }
@@ -166,7 +166,7 @@ static void keep_result(pl_step *t, pl_step_result *r)
     r->mark = t->backend->mark(t->stream);
 }
 
-pl_status pl_step_queue(pl_step *t, const pl_step_row *rows, int n, pl_step_result *result, pl_error *err)
+static void plan(pl_step *t, const pl_step_row *rows, int n)
 {
     t->n = n;
     t->wanted = pl_step_input_fill(t->input, rows, n);
@@ -174,22 +174,90 @@ pl_status pl_step_queue(pl_step *t, const pl_step_row *rows, int n, pl_step_resu
     bring_soft(t);
     t->streams.rows = t->pred.rows = n;
     choose_form(t, rows);
+}
+
+static void queue_walk(pl_step *t)
+{
+    pl_step_input_upload(t->input);
+    walk_or_replay(t);
+}
+
+/* ---- ranks ---- */
+
+void pl_step_share(pl_step *t, pl_comm *comm, pl_team *team, pl_step *const *others)
+{
+    t->comm = comm;
+    t->team = team;
+    t->others = others;
+}
+
+typedef struct shared_step {
+    const pl_step *first;
+    const pl_step_row *rows;
+    int n;
+} shared_step;
+
+static pl_status queue_other(void *ctx, int rank, pl_error *err)
+{
+    const shared_step *s = ctx;
+    pl_step *t = s->first->others[rank - 1];
+    (void)err;
+    plan(t, s->rows, s->n);
+    *pl_step_input_host(t->input).ticket = *pl_step_input_host(s->first->input).ticket;
+    queue_walk(t);
+    t->marked = t->backend->mark(t->stream);
+    return PL_OK;
+}
+
+static pl_status wait_for_other(void *ctx, int rank, pl_error *err)
+{
+    pl_step *t = ((const pl_step *)ctx)->others[rank - 1];
+    return t->backend->wait_for(t->stream, t->marked, err);
+}
+
+static pl_status queue_all(pl_step *t, const pl_step_row *rows, pl_step_result *result, pl_error *err)
+{
+    shared_step shared = {t, rows, t->n};
+    pl_team_begin(t->team, queue_other, &shared);
+    queue_walk(t);
+    keep_result(t, result);
+    return pl_team_end(t->team, err);
+}
+
+static pl_status wait_for_all(pl_step *t, uint64_t mark, pl_error *err)
+{
+    pl_error failure;
+    pl_team_begin(t->team, wait_for_other, t);
+    if (t->backend->wait_for(t->stream, mark, &failure) != PL_OK)
+        pl_team_fail(t->team, &failure);
+    return pl_team_end(t->team, err);
+}
+
+/* ---- steps ---- */
+
+pl_status pl_step_queue(pl_step *t, const pl_step_row *rows, int n, pl_step_result *result, pl_error *err)
+{
+    plan(t, rows, n);
     PL_TRY(request_rows(t, err));
     place_draws(t);
     pl_kv_upload(t->kv);
-    pl_step_input_upload(t->input);
-    walk_or_replay(t);
+    if (t->team)
+        return queue_all(t, rows, result, err);
+    queue_walk(t);
     keep_result(t, result);
     return PL_OK;
 }
 
 pl_status pl_step_wait(pl_step_result *r, pl_error *err)
 {
-    pl_backend *b = r->step->backend;
-    PL_TRY(b->wait_for(b->stream, r->mark, err));
+    pl_step *t = r->step;
+    if (t->team)
+        PL_TRY(wait_for_all(t, r->mark, err));
+    else
+        PL_TRY(t->backend->wait_for(t->stream, r->mark, err));
     int ple = r->report[PL_REPORT_PLE], output = r->report[PL_REPORT_OUTPUT];
     if (ple > 0) {
-        const pl_ple_rows *table = r->step->ple_rows;
+        const pl_ple_rows *table = t->ple_rows;
         int32_t id = r->token[ple - 1], row = id >= 0 && id < table->vocab ? id : 0;
         return pl_fail(err, PL_ERR_NUMERIC, "tensor %s, row %d: a value is not finite", table->name, row);
     }
@@ -205,6 +273,9 @@ int32_t pl_step_drawn(const pl_step_result *r, int i)
 
 pl_status pl_step_run(pl_step *t, const pl_step_row *rows, int n, pl_trace_fn trace, void *trace_user, pl_error *err)
 {
+    if (t->team && (trace || t->show.watch))
+        return pl_fail(err, PL_ERR_UNSUPPORTED,
+                       "what a step computes cannot be shown where ranks share the model: none of them has all of it");
     t->show.trace = trace;
     t->show.trace_user = trace_user;
     t->show.n = n;

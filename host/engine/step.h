@@ -10,6 +10,7 @@
 #include "host/engine/net.h"
 #include "host/engine/ple.h"
 #include "host/engine/soft_rows.h"
+#include "host/engine/team.h"
 #include "host/engine/trace.h"
 #include "host/engine/watch.h"
 #include "host/model/path.h"
@@ -33,6 +34,12 @@ typedef struct pl_step_row {
 pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple_rows *ple_rows, pl_draws *draws,
                          pl_soft_rows *soft, int max_rows, pl_step **out, pl_error *err);
 void pl_step_free(pl_step *t);
+
+/* The step of a rank (of net's shard) computes together with the others through its end of their comm; with any of them the
+ * K/V are the same. The first rank's runs them all: team, and the steps of the ranks from 1 on; NULL for those. Borrows all.
+ * Only the first has logits, and only it brings rows of per-layer embeddings where they are read from one place (ple NULL).
+ * Nobody can watch or trace it: no rank has all that would be shown. */
+void pl_step_share(pl_step *t, pl_comm *comm, pl_team *team, pl_step *const *others);
 
 /* Bytes of work memory that pl_step_create() takes. */
 size_t pl_step_bytes(const pl_config *config, int max_rows);

@@ -12,6 +12,7 @@ enum {
 
 struct pl_step_input {
     const pl_config *config;
+    const pl_shard *shard;
     pl_backend *backend;
     pl_layer_rows *layers;
     int32_t *host, *ops; /* the block, twice */
@@ -31,13 +32,14 @@ static pl_status create(pl_step_input *in, pl_error *err)
     return in->host && in->path && in->ops ? PL_OK : pl_backend_fail_memory(in->backend, bytes, "rows of a step", err);
 }
 
-pl_status pl_step_input_create(const pl_config *config, pl_backend *backend, int max_rows, pl_step_input **out,
-                               pl_error *err)
+pl_status pl_step_input_create(const pl_config *config, const pl_shard *shard, pl_backend *backend, int max_rows,
+                               pl_step_input **out, pl_error *err)
 {
     pl_step_input *in = calloc(1, sizeof *in);
     if (!in)
         return pl_fail_memory(err, sizeof *in, "rows of a step");
     in->config = config;
+    in->shard = shard;
     in->backend = backend;
     in->max_rows = max_rows;
     pl_status status = create(in, err);
@@ -114,7 +116,8 @@ int pl_step_input_fill(pl_step_input *in, const pl_step_row *rows, int n)
     fill_slots(in, rows, false, wanted);
     pl_step_slots s = pl_step_input_host(in);
     in->used = s.layers - in->host +
-               pl_layer_rows_plan(in->layers, in->config, in->path, s.position, s.sequence, n, wanted, s.layers);
+               pl_layer_rows_plan(in->layers, in->config->n_kv_layers, in->shard, in->path, s.position, s.sequence, n,
+                                  wanted, s.layers);
     return wanted;
 }
 

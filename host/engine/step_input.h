@@ -22,9 +22,9 @@ typedef struct pl_step_slots {
 
 #define PL_INPUT_REPORT_INTS 24
 
-/* Borrows config and backend. */
-pl_status pl_step_input_create(const pl_config *config, pl_backend *backend, int max_rows, pl_step_input **out,
-                               pl_error *err);
+/* Borrows config, shard and backend. shard: as in pl_net. */
+pl_status pl_step_input_create(const pl_config *config, const pl_shard *shard, pl_backend *backend, int max_rows,
+                               pl_step_input **out, pl_error *err);
 void pl_step_input_free(pl_step_input *in);
 
 /* Fills the host's block for a step of these rows; returns how many of them are wanted. Allocates nothing. */

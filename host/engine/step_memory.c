@@ -73,6 +73,7 @@ static void lay_out(pl_step *t, layout *l)
     t->mean = floats(l, rows * hidden);
     t->hidden = floats(l, rows * hidden);
     t->logits = floats(l, (int64_t)PL_STEP_LOGITS * c->vocab);
+    t->stats = piece(l, PL_FFN_STATS * rows, sizeof *t->stats);
     lay_out_act(l, &t->act, c, rows);
     lay_out_act(l, &t->mid, c, rows < PL_FUSED_ROWS ? rows : PL_FUSED_ROWS);
 }
@@ -150,7 +151,7 @@ static pl_status take_memory(pl_step *t, pl_error *err)
     if (!t->wants)
         return pl_fail_memory(err, (size_t)t->max_rows * sizeof *t->wants, "rows of a step");
     PL_TRY(pl_step_result_create(t, &t->own, err));
-    return pl_step_input_create(t->config, b, t->max_rows, &t->input, err);
+    return pl_step_input_create(t->config, t->net->shard, b, t->max_rows, &t->input, err);
 }
 
 pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple_rows *ple_rows, pl_draws *draws,
@@ -164,6 +165,7 @@ pl_status pl_step_create(const pl_net *net, pl_kv *kv, pl_ple *ple, const pl_ple
     t->backend = net->backend;
     t->ops = net->backend->ops;
     t->stream = net->backend->stream;
+    t->rank = net->shard ? net->shard->rank : 0;
     t->kv = kv;
     t->ple_source = ple;
     t->ple_rows = ple_rows;

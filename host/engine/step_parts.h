@@ -4,6 +4,7 @@
 
 #include "host/engine/step_input.h"
 #include "host/engine/step_show.h"
+#include "host/engine/team.h"
 
 /* What ops found out, as they write it. */
 enum { PL_REPORT_PLE, PL_REPORT_OUTPUT, PL_STEP_REPORTS };
@@ -22,6 +23,11 @@ struct pl_step {
     pl_backend *backend;
     const pl_ops *ops;
     pl_stream *stream;
+    int rank;      /* whose part of the K/V is ours */
+    pl_comm *comm; /* NULL: there is one rank */
+    pl_team *team; /* of the first of several */
+    pl_step *const *others;
+    uint64_t marked; /* of another than the first: behind its last step */
     pl_kv *kv;
     pl_ple *ple_source;
     pl_draws *samplers;
@@ -40,8 +46,9 @@ struct pl_step {
     float *ple, *ple_proj;
     float *rope_local, *rope_global;
     float *mean, *hidden, *logits;
-    pl_act act; /* room for any of the above as integers */
-    pl_act mid; /* of the fused ops: likewise, for PL_FUSED_ROWS rows */
+    double *stats; /* of gates that ranks share */
+    pl_act act;    /* room for any of the above as integers */
+    pl_act mid;    /* of the fused ops: likewise, for PL_FUSED_ROWS rows */
 
     pl_step_input *input;
     pl_ple_want *wants;   /* [max_rows] */

@@ -39,6 +39,13 @@ static void multiply_one(pl_step *t, const pl_weight *w, const float *x, float *
     multiply(t, x, w->cols, w->cols, n, &job, 1);
 }
 
+/* Products with columns that ranks share are parts of a sum. [n][H] */
+static void sum_parts(pl_step *t, float *v, int n)
+{
+    if (t->comm)
+        t->comm->sum_f32(t->comm, t->stream, v, (size_t)n * (size_t)t->config->hidden);
+}
+
 /* To be called behind a product, with what was just multiplied. n_in: in the host's memory. */
 static void show_operand(pl_step *t, int layer, pl_role role, int index, int n, const int32_t *n_in)
 {
@@ -152,7 +159,7 @@ static void attend(pl_step *t, int layer, const pl_rows *rows)
     float *k = own ? t->k : NULL, *v = own ? t->v : NULL;
     const float *rope = c->local[layer] ? t->rope_local : t->rope_global;
     int window = c->local[layer] ? c->window : 0;
-    pl_kv_layer kv = pl_kv_view(t->kv, c->kv_layer[layer]);
+    pl_kv_layer kv = pl_kv_view(t->kv, t->rank, c->kv_layer[layer]);
     if (t->fused && t->fused->attend) {
         set_operand(&t->act, t->att, w->o.cols, w->o.cols);
         t->fused->attend(t->stream, t->att, &t->act, t->q, k, v, &kv, rows, t->heads, window, w->q_norm, w->k_norm,
@@ -183,6 +190,7 @@ static void add_attention(pl_step *t, int layer, int n)
 {
     const pl_config *c = t->config;
     const pl_net_layer *w = &t->net->layer[layer];
+    sum_parts(t, t->o, n);
     if (t->fused) {
         set_operand(&t->act, t->f, c->hidden, c->hidden);
         t->act.integers_only = w->gate.packed && w->up.packed;
@@ -211,13 +219,43 @@ static pl_ffn ffn_of(pl_step *t, int layer, const pl_layer_view *view)
                     &t->mid,  t->ffn_ld, t->ffn_out, view->rows.n, view->width, t->config->sparsity_z[layer]};
 }
 
+/* Whether a layer's cutoff follows from gates of all ranks. */
+static bool shares_gates(const pl_step *t, int layer)
+{
+    return t->comm && isfinite(t->config->sparsity_z[layer]);
+}
+
+/* The gates become activations, as far as the widest row goes; true: t->act has them as integers as well. */
+static bool activate(pl_step *t, int layer, const pl_layer_view *view, int64_t widest)
+{
+    float z = t->config->sparsity_z[layer];
+    int n = view->rows.n;
+    set_operand(&t->act, t->gate, t->ffn_ld, widest);
+    if (shares_gates(t, layer)) {
+        t->ops->ffn_stats(t->stream, t->stats, t->gate, t->ffn_ld, n, view->width);
+        t->comm->sum_f64(t->comm, t->stream, t->stats, PL_FFN_STATS * (size_t)n);
+        if (widest > 0)
+            t->ops->ffn_act_part(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, t->stats, z);
+        return widest == 0;
+    }
+    if (widest == 0) /* of a rank that has none of these neurons */
+        return true;
+    if (t->fused && t->fused->ffn_act) {
+        t->act.integers_only = t->net->layer[layer].down.packed;
+        t->fused->ffn_act(t->stream, &t->act, t->gate, t->up, t->ffn_ld, n, view->width, z);
+        return true;
+    }
+    t->ops->ffn_act(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, z);
+    return false;
+}
+
 /* The gated FFN, each row at its own width. */
 static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
 {
     const pl_config *c = t->config;
     const pl_net_layer *w = &t->net->layer[layer];
     int n = view->rows.n;
-    if (t->fused && t->fused->ffn) {
+    if (t->fused && t->fused->ffn && !shares_gates(t, layer)) {
         pl_ffn ffn = ffn_of(t, layer, view);
         t->fused->ffn(t->stream, &ffn);
         return;
@@ -238,15 +276,9 @@ static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
     multiply_operand(t, n, jobs, 2, t->fused != NULL);
     show_operand(t, layer, PL_ROLE_GATE, 0, n, NULL);
     show_operand(t, layer, PL_ROLE_UP, 0, n, NULL);
-    set_operand(&t->act, t->gate, t->ffn_ld, seen_width[0]);
-    if (t->fused) {
-        t->act.integers_only = w->down.packed;
-        t->fused->ffn_act(t->stream, &t->act, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
-    } else {
-        t->ops->ffn_act(t->stream, t->gate, t->up, t->ffn_ld, n, view->width, c->sparsity_z[layer]);
-    }
+    bool quantized = activate(t, layer, view, seen_width[0]);
     pl_matmul down = {.w = &w->down, .out = t->ffn_out, .out_ld = c->hidden, .n_in = width};
-    multiply_operand(t, n, &down, 1, t->fused != NULL);
+    multiply_operand(t, n, &down, 1, quantized);
     show_operand(t, layer, PL_ROLE_DOWN, 0, n, whole ? NULL : seen_width);
     pl_show_layer_rows(&t->show, layer, "mlp_act", t->gate, seen_width[0], t->ffn_ld);
     pl_show_layer(&t->show, layer, "mlp_out", t->ffn_out, 1, 0, c->hidden);
@@ -256,6 +288,7 @@ static void correct(pl_step *t, int layer, const pl_rows *rows)
 {
     const pl_config *c = t->config;
     const pl_net_layer *w = &t->net->layer[layer];
+    sum_parts(t, t->ffn_out, rows->n);
     if (t->fused) {
         set_operand(&t->act, t->gate_in, c->hidden, c->hidden);
         t->act.integers_only = w->ple_gate.packed;
@@ -377,6 +410,8 @@ void pl_step_walk(pl_step *t)
     embed(t);
     for (int layer = 0; layer < c->n_layers; layer++)
         run_layer(t, layer);
+    if (t->rank > 0) /* the streams are the same on all: the first one makes what is asked for of them */
+        return;
     settle(t);
     if (t->wanted > 0)
         finish(t);

@@ -69,6 +69,10 @@ void pl_model_close(pl_model *model);
  * model serves the text functions below and no engine. */
 pl_status pl_model_open_text(const char *path, pl_model **out, pl_error *err);
 
+/* Tells models apart: another one, another type or another training makes another number, as does the same model in another
+ * format. Reads a few pages a tensor; 0 where it was opened for its text tools only. */
+uint64_t pl_model_fingerprint(const pl_model *model);
+
 int32_t pl_model_vocab_size(const pl_model *model); /* rows of logits */
 int32_t pl_model_context(const pl_model *model);    /* the longest sequence that the model was made for */
 
@@ -159,6 +163,8 @@ const char *pl_cache_type_name(pl_cache_type type); /* "q8_0" */
 typedef struct pl_engine_params {
     pl_backend_kind backend;
     int32_t device;          /* card, counted from 0 as `pleiad inspect` lists them */
+    int32_t tp;              /* cards, from `device` on, that the engine is split over; on the CPU parts of its threads;
+                                0, 1: not split */
     pl_ple_placement ple;    /* of an engine on a card */
     pl_cache_type cache;     /* on a card only f32 */
     int32_t sessions;        /* that can be open at once; 0: 4 */
@@ -178,6 +184,13 @@ typedef struct pl_engine_params {
 
 /* params may be NULL: all defaults. */
 pl_status pl_engine_create(const pl_model *model, const pl_engine_params *params, pl_engine **out, pl_error *err);
+
+/* n engines of the model, 1 to 16, made side by side: on these cards (NULL: 0 to n - 1), params->device is ignored; or on the CPU,
+ * each on a NUMA node, or its part of one, with as much of the processors and of the free memory. Where NCCL is there weights
+ * are read and packed once and go from card to card. PL_BACKEND_AUTO: n > 1 are on cards where there are any. progress is that
+ * of the first, called by a thread of its own. out: [n]; on failure, whose message names the card, there are none. */
+pl_status pl_engines_create(const pl_model *model, const pl_engine_params *params, const int *devices, int n,
+                            pl_engine **out, pl_error *err);
 void pl_engine_free(pl_engine *engine);
 
 typedef struct pl_engine_info {

@@ -179,6 +179,20 @@ static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int 
         add(s, "ffn_act", i == 0, 3.0 * width[i]);
 }
 
+static void ffn_stats(pl_stream *s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width)
+{
+    (void)stats, (void)gate, (void)ld;
+    for (int i = 0; i < n; i++)
+        add(s, "ffn_stats", i == 0, width[i]);
+}
+
+static void ffn_act_part(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                         const double *stats, float z)
+{
+    (void)stats;
+    ffn_act(s, gate, up, ld, n, width, z);
+}
+
 /* As if all were read: what is not, the backend knows alone (skipped_bytes). */
 static void ffn_sparse(pl_stream *s, const pl_ffn *ffn)
 {
@@ -261,6 +275,8 @@ static const pl_ops single_ops = {
     .attention = attention,
     .attn_residual = attn_residual,
     .ffn_act = ffn_act,
+    .ffn_stats = ffn_stats,
+    .ffn_act_part = ffn_act_part,
     .ffn_sparse = ffn_sparse,
     .head_top = head_top,
     .altup_correct = altup_correct,

@@ -93,6 +93,12 @@ TIMED(ops, attn_residual,
       y, f, laurel, a, x, att, laurel_norm, att_norm, ffn_norm, n, hidden, eps)
 TIMED(ops, ffn_act, (pl_stream * s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, float z),
       gate, up, ld, n, width, z)
+TIMED(ops, ffn_stats, (pl_stream * s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width), stats,
+      gate, ld, n, width)
+TIMED(ops, ffn_act_part,
+      (pl_stream * s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, const double *stats,
+       float z),
+      gate, up, ld, n, width, stats, z)
 TIMED(ops, ffn_sparse, (pl_stream * s, const pl_ffn *ffn), ffn)
 TIMED(ops, head_top,
       (pl_stream * s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top, float cap), head, x,
@@ -168,6 +174,8 @@ static const pl_ops timed_ops = {
     .attention = timed_ops_attention,
     .attn_residual = timed_ops_attn_residual,
     .ffn_act = timed_ops_ffn_act,
+    .ffn_stats = timed_ops_ffn_stats,
+    .ffn_act_part = timed_ops_ffn_act_part,
     .ffn_sparse = timed_ops_ffn_sparse,
     .head_top = timed_ops_head_top,
     .altup_correct = timed_ops_altup_correct,
@@ -319,6 +327,8 @@ pl_status pl_op_timer_create(pl_engine *engine, pl_op_timer **out, pl_error *err
     if (engine->placement.backend != PL_BACKEND_CPU)
         return pl_fail(err, PL_ERR_UNSUPPORTED, "ops are timed on the CPU only, this engine is on %s",
                        engine->backend->name);
+    if (engine->ranks)
+        return pl_fail(err, PL_ERR_UNSUPPORTED, "ops are not timed where ranks share the model (--tp)");
     pl_op_timer *t = calloc(1, sizeof *t);
     if (!t)
         return pl_fail_memory(err, sizeof *t, "timing ops");

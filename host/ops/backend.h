@@ -8,6 +8,7 @@
 #include "host/ops/tower_ops.h"
 
 typedef struct pl_backend pl_backend;
+struct pl_comm; /* host/ops/comm.h */
 
 struct pl_backend {
     const char *name; /* with the instruction set or the card: "cpu avx512-vnni", "cuda NVIDIA GeForce RTX 4090" */
@@ -24,6 +25,10 @@ struct pl_backend {
     /* Puts t into the backend's layout at dst (weight_bytes() bytes, from memory_take). A scale that is not finite
      * is PL_ERR_FORMAT naming tensor and row; plain types are not looked at. What it queues is done after fetch. */
     pl_status (*weight_load)(pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out, pl_error *err);
+
+    /* What weight_load makes of t, whose data is not looked at: dst is filled by a broadcast from a backend of the same kind.
+     * NULL: its layouts are not the same everywhere. */
+    void (*weight_describe)(const pl_backend *b, const pl_tensor *t, void *dst, pl_weight *out);
 
     /* Says that w is the head, which serves head_top from now on, if that pays. NULL: there is no head_top. */
     pl_status (*take_head)(pl_backend *b, const pl_weight *w, pl_error *err);
@@ -73,6 +78,9 @@ struct pl_backend {
      * Whatever was given to `side` is joined before the next begin. */
     void (*fork)(pl_backend *b);
     void (*join)(pl_backend *b);
+
+    /* Behind pl_comm_create(), for backends that share this function; NULL: they cannot work together. */
+    pl_status (*comm_create)(pl_backend *const *backends, int n, struct pl_comm **out, pl_error *err);
 
     void (*destroy)(pl_backend *b);
 };

@@ -2,6 +2,7 @@
 #ifndef PL_OPS_DEVICES_H
 #define PL_OPS_DEVICES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #ifdef __cplusplus
@@ -31,6 +32,9 @@ void pl_devices_list(pl_device_list *out);
 /* Fills free_bytes of one of the cards; it stays 0 where the card does not tell. Starts the card, which takes time and
  * some hundred MB of its memory until the process ends. */
 void pl_devices_ask_free(pl_device_list *list, int index);
+
+/* Whether several cards can work together: by which NCCL ("2.28.9"), or why there is none. */
+bool pl_devices_nccl(char *out, size_t room);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,12 @@ void pl_devices_ask_free(pl_device_list *list, int index)
     (void)list, (void)index;
 }
 
+bool pl_devices_nccl(char *out, size_t room)
+{
+    snprintf(out, room, REASON);
+    return false;
+}
+
 pl_status pl_backend_cuda(const pl_backend_shape *shape, int device, int threads, const int *cpus, pl_backend **out,
                           pl_error *err)
 {

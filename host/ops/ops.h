@@ -103,6 +103,7 @@ typedef void (*pl_op_draw)(pl_stream *s, const float *logits, int64_t vocab, int
 typedef void (*pl_op_take)(pl_stream *s, int32_t *id, const int32_t *from, pl_draw *const *draws, int n);
 
 #define PL_SPARSE_ROWS 8
+#define PL_FFN_STATS 3
 
 /* A gated FFN: out = down . (gelu(cut(gate . x)) * up . x), see ffn_act. */
 typedef struct pl_ffn {
@@ -190,6 +191,13 @@ typedef struct pl_ops {
      * row's width[i] gates (biased std); z = -INFINITY: no cut and no max. gelu: tanh form. In place. A gate at the
      * cut or below it gives 0, whatever up is. */
     void (*ffn_act)(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width, float z);
+
+    /* The same with a finite z in two halves, for a row of whose gates others have other parts: stats[i] = how many these
+     * width[i] gates are, their sum, the sum of their squares; then, with those of the whole row, the values. stats:
+     * [n][PL_FFN_STATS] */
+    void (*ffn_stats)(pl_stream *s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width);
+    void (*ffn_act_part)(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                         const double *stats, float z);
 
     /* A gated FFN with a finite z, for 1 to PL_SPARSE_ROWS rows: the bits of matmul (gate, up), ffn_act, quantize, matmul
      * (down), reading of up (PL_NEURON_ROWS) and down (PL_NEURON_COLUMNS) only what some row's gate lets through. x is

@@ -23,6 +23,13 @@ typedef enum card_mode {
  * when anything of the last card is left. */
 void card_insert(card_mode mode, uint64_t seed);
 
+/* Cards like it, CARD_MOST at most with it, and NCCL between them. */
+#define CARD_MOST 8
+void card_insert_more(int n);
+
+/* Which of them is meant below; after card_insert() the first. */
+void card_choose(int index);
+
 /* Work runs in the order of another seed from here on. */
 void card_reseed(uint64_t seed);
 
@@ -38,12 +45,24 @@ void card_fail_launch(unsigned nth);
 /* With the nth piece of work to run from now the card is lost: it and all after it never run, every call fails. */
 void card_lose(unsigned nth);
 
-/* Allocations, streams, events, graphs that nobody gave back. */
+/* 0: a machine without NCCL. */
+void card_set_nccl(int present);
+/* The nth call of NCCL from now fails. */
+void card_fail_nccl(unsigned nth);
+/* From now on NCCL says, to who asks, that its work has failed. */
+void card_break_nccl(void);
+
+/* Allocations, streams, events, graphs, communicators that nobody gave back, of all cards. */
 size_t card_leftovers(void);
+
+/* Bytes in use. */
+size_t card_used(void);
 
 /* Since card_insert(). */
 unsigned long long card_allocs(void);
 unsigned long long card_launches(void);
+/* Bytes that were copied to it from the host's memory. */
+unsigned long long card_uploaded(void);
 /* Turns that ldmatrix lost to rows in the same banks. */
 unsigned long long card_bank_conflicts(void);
 

@@ -250,6 +250,24 @@ static void ffn_act(pl_stream *s, float *gate, const float *up, int64_t ld, int 
     finish(&c, s, pl_cuda_ffn_act(s->queue, to, by, ld, n, ints_in(&c, width, n), z), "ffn_act");
 }
 
+static void ffn_stats(pl_stream *s, double *stats, const float *gate, int64_t ld, int n, const int32_t *width)
+{
+    call c = {.n = 0};
+    double *to = to_card(&c, stats, (size_t)n * PL_FFN_STATS * sizeof *stats, true);
+    const float *from = floats_in(&c, gate, n * ld);
+    finish(&c, s, pl_cuda_ffn_stats(s->queue, to, from, ld, n, ints_in(&c, width, n)), "ffn_stats");
+}
+
+static void ffn_act_part(pl_stream *s, float *gate, const float *up, int64_t ld, int n, const int32_t *width,
+                         const double *stats, float z)
+{
+    call c = {.n = 0};
+    float *to = floats(&c, gate, n * ld);
+    const float *by = floats_in(&c, up, n * ld);
+    const double *sums = to_card(&c, (double *)(uintptr_t)stats, (size_t)n * PL_FFN_STATS * sizeof *stats, false);
+    finish(&c, s, pl_cuda_ffn_act_part(s->queue, to, by, ld, n, ints_in(&c, width, n), sums, z), "ffn_act_part");
+}
+
 static void ple_gate(pl_stream *s, float *gate, const float *ple, int64_t ld, const pl_rows *rows, int p)
 {
     call c = {.n = 0};
@@ -323,6 +341,8 @@ pl_status __wrap_pl_backend_cpu(const pl_backend_shape *shape, int threads, cons
         .qkv_store = qkv_store,
         .attn_residual = attn_residual,
         .ffn_act = ffn_act,
+        .ffn_stats = ffn_stats,
+        .ffn_act_part = ffn_act_part,
         .altup_correct = altup_correct,
         .ple_gate = ple_gate,
         .ple_add = ple_add,

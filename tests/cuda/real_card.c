@@ -49,6 +49,41 @@ void card_reseed(uint64_t seed)
     (void)seed;
 }
 
+void card_insert_more(int n)
+{
+    int all = 0;
+    if (cudaGetDeviceCount(&all) != cudaSuccess || all <= n)
+        cr_skip("there are not %d cards here\n", n + 1);
+}
+
+void card_choose(int index)
+{
+    (void)index;
+}
+
+void card_set_nccl(int present)
+{
+    if (!present)
+        only_in_the_shim("be without NCCL");
+}
+
+void card_fail_nccl(unsigned nth)
+{
+    if (nth)
+        only_in_the_shim("fail a call of NCCL");
+}
+
+void card_break_nccl(void)
+{
+    only_in_the_shim("break NCCL");
+}
+
+size_t card_used(void)
+{
+    only_in_the_shim("count its memory");
+    return 0;
+}
+
 void card_set_bytes(size_t bytes)
 {
     (void)bytes;
@@ -100,6 +135,12 @@ unsigned long long card_allocs(void)
 unsigned long long card_launches(void)
 {
     return __atomic_load_n(&launches, __ATOMIC_RELAXED);
+}
+
+unsigned long long card_uploaded(void)
+{
+    only_in_the_shim("count copies");
+    return 0;
 }
 
 unsigned long long card_bank_conflicts(void)

@@ -18,6 +18,19 @@ card_state &card()
     return *state;
 }
 
+static thread_local int chosen_by_thread;
+static thread_local cudaError_t last_error;
+
+int device_now()
+{
+    return chosen_by_thread;
+}
+
+device &this_device()
+{
+    return card().devices[chosen_by_thread];
+}
+
 uint32_t card_random(uint32_t n)
 {
     uint64_t &state = card().random;
@@ -35,7 +48,7 @@ bool due(unsigned *countdown)
 cudaError_t result(cudaError_t e)
 {
     if (e)
-        card().last_error = e;
+        last_error = e;
     return e;
 }
 
@@ -63,7 +76,7 @@ void card_reseed(uint64_t seed)
 size_t card_leftovers(void)
 {
     card_lock lock(card().lock);
-    return card().allocations.size() + card().streams.size() + card().events + card().graphs;
+    return card().allocations.size() + card().streams.size() + card().events + card().graphs + card().communicators;
 }
 
 void card_insert(card_mode mode, uint64_t seed)
@@ -73,16 +86,19 @@ void card_insert(card_mode mode, uint64_t seed)
         stop_worker();
     card_state &c = card();
     if (card_leftovers() || !c.pending.empty())
-        fail("left on the card: %zu allocations, %zu streams, %zu events, %zu graphs, %zu pieces of work",
-             c.allocations.size(), c.streams.size(), c.events, c.graphs, c.pending.size());
+        fail("left on the card: %zu allocations, %zu streams, %zu events, %zu graphs, %zu communicators, %zu pieces of "
+             "work",
+             c.allocations.size(), c.streams.size(), c.events, c.graphs, c.communicators, c.pending.size());
     c.mode = mode;
-    c.present = true;
-    c.lost = false;
+    c.present = c.nccl = true;
     card_set_capability(8, 9);
-    c.bytes = 256u << 20;
-    c.fail_alloc = c.fail_launch = c.lose = 0;
-    c.allocs = c.launches = 0;
-    c.last_error = cudaSuccess;
+    c.n_devices = 1;
+    c.chosen = 0;
+    c.devices[0] = {};
+    c.fail_nccl = 0;
+    c.nccl_broken = false;
+    chosen_by_thread = 0;
+    last_error = cudaSuccess;
     c.dynamic_limit.clear();
     bank_conflicts = 0;
     card_reseed(seed);
@@ -94,10 +110,56 @@ void card_insert(card_mode mode, uint64_t seed)
     start_worker();
 }
 
+void card_insert_more(int n)
+{
+    card_lock lock(card().lock);
+    if (n < 0 || card().n_devices + n > CARD_MOST)
+        fail("%d more cards: %d are possible", n, CARD_MOST);
+    for (; n > 0; n--)
+        card().devices[card().n_devices++] = {};
+}
+
+void card_choose(int index)
+{
+    card_lock lock(card().lock);
+    if (index < 0 || index >= card().n_devices)
+        fail("card %d of %d", index, card().n_devices);
+    card().chosen = index;
+}
+
+static device &meant()
+{
+    return card().devices[card().chosen];
+}
+
 void card_set_bytes(size_t bytes)
 {
     card_lock lock(card().lock);
-    card().bytes = std::max(bytes, card().used);
+    meant().bytes = std::max(bytes, meant().used);
+}
+
+void card_set_nccl(int present)
+{
+    card_lock lock(card().lock);
+    card().nccl = present != 0;
+}
+
+void card_fail_nccl(unsigned nth)
+{
+    card_lock lock(card().lock);
+    card().fail_nccl = nth;
+}
+
+void card_break_nccl(void)
+{
+    card_lock lock(card().lock);
+    card().nccl_broken = true;
+}
+
+size_t card_used(void)
+{
+    card_lock lock(card().lock);
+    return meant().used;
 }
 
 void card_set_present(int present)
@@ -116,31 +178,37 @@ void card_set_capability(int major, int minor)
 void card_fail_alloc(unsigned nth)
 {
     card_lock lock(card().lock);
-    card().fail_alloc = nth;
+    meant().fail_alloc = nth;
 }
 
 void card_fail_launch(unsigned nth)
 {
     card_lock lock(card().lock);
-    card().fail_launch = nth;
+    meant().fail_launch = nth;
 }
 
 void card_lose(unsigned nth)
 {
     card_lock lock(card().lock);
-    card().lose = nth;
+    meant().lose = nth;
 }
 
 unsigned long long card_allocs(void)
 {
     card_lock lock(card().lock);
-    return card().allocs;
+    return meant().allocs;
 }
 
 unsigned long long card_launches(void)
 {
     card_lock lock(card().lock);
-    return card().launches;
+    return meant().launches;
+}
+
+unsigned long long card_uploaded(void)
+{
+    card_lock lock(card().lock);
+    return meant().uploaded;
 }
 
 unsigned long long card_bank_conflicts(void)
@@ -166,19 +234,27 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 cudaError_t cudaGetDeviceCount(int *n)
 {
     card_lock lock(card().lock);
-    *n = card().present;
+    *n = card().present ? card().n_devices : 0;
     return result(card().present ? cudaSuccess : cudaErrorNoDevice);
+}
+
+static bool usable_index(int index)
+{
+    return !card().present || (index >= 0 && index < card().n_devices);
 }
 
 cudaError_t cudaSetDevice(int index)
 {
     card_lock lock(card().lock);
-    return result(index != 0 ? cudaErrorInvalidDevice : usable());
+    if (!usable_index(index))
+        return result(cudaErrorInvalidDevice);
+    chosen_by_thread = index;
+    return result(usable());
 }
 
 cudaError_t cudaGetDevice(int *index)
 {
-    *index = 0;
+    *index = chosen_by_thread;
     return cudaSuccess;
 }
 
@@ -186,11 +262,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
 {
     card_lock lock(card().lock);
     memset(out, 0, sizeof *out);
+    if (!usable_index(index))
+        return result(cudaErrorInvalidDevice);
     snprintf(out->name, sizeof out->name, "CPU in place of a card");
     out->major = card().major;
     out->minor = card().minor;
     out->multiProcessorCount = processors;
-    out->totalGlobalMem = card().bytes;
+    out->totalGlobalMem = card().devices[index].bytes;
     out->sharedMemPerBlock = shared_default;
     out->sharedMemPerBlockOptin = shared_room();
     out->sharedMemPerMultiprocessor = shared_room() + 1024;
@@ -198,7 +276,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int index)
     out->maxThreadsPerBlock = max_block_threads;
     out->maxThreadsPerMultiProcessor = threads_of_processor;
     out->l2CacheSize = 32 << 20;
-    return result(index != 0 ? cudaErrorInvalidDevice : usable());
+    out->pciBusID = index + 1;
+    return result(usable_on(index));
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
@@ -213,10 +292,13 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr what, int)
     }
 }
 
-cudaError_t cudaDeviceGetPCIBusId(char *out, int bytes, int)
+cudaError_t cudaDeviceGetPCIBusId(char *out, int bytes, int index)
 {
-    snprintf(out, static_cast<size_t>(bytes), "0000:01:00.0");
-    return result(usable());
+    card_lock lock(card().lock);
+    if (!usable_index(index))
+        return result(cudaErrorInvalidDevice);
+    snprintf(out, static_cast<size_t>(bytes), "0000:%02x:00.0", static_cast<unsigned>(index) + 1);
+    return result(usable_on(index));
 }
 
 cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const void *, int threads, size_t dynamic_bytes)
@@ -230,7 +312,7 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *out, const void *
 
 cudaError_t cudaDeviceReset(void)
 {
-    wait_for_all();
+    wait_for_all(chosen_by_thread);
     return cudaSuccess;
 }
 
@@ -239,15 +321,14 @@ cudaError_t cudaDeviceReset(void)
 cudaError_t cudaGetLastError(void)
 {
     card_lock lock(card().lock);
-    const cudaError_t e = card().last_error;
-    card().last_error = card().lost ? e : cudaSuccess;
+    const cudaError_t e = last_error;
+    last_error = this_device().lost ? e : cudaSuccess;
     return e;
 }
 
 cudaError_t cudaPeekAtLastError(void)
 {
-    card_lock lock(card().lock);
-    return card().last_error;
+    return last_error;
 }
 
 const char *cudaGetErrorName(cudaError_t e)
@@ -258,6 +339,8 @@ const char *cudaGetErrorName(cudaError_t e)
     case cudaErrorLaunchFailure: return "cudaErrorLaunchFailure";
     case cudaErrorLaunchOutOfResources: return "cudaErrorLaunchOutOfResources";
     case cudaErrorNoDevice: return "cudaErrorNoDevice";
+    case cudaErrorInvalidDevice: return "cudaErrorInvalidDevice";
+    case cudaErrorInvalidResourceHandle: return "cudaErrorInvalidResourceHandle";
     default: return "cudaErrorUnknown";
     }
 }
@@ -270,6 +353,8 @@ const char *cudaGetErrorString(cudaError_t e)
     case cudaErrorLaunchFailure: return "unspecified launch failure";
     case cudaErrorLaunchOutOfResources: return "too many resources requested for launch";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorInvalidDevice: return "invalid device ordinal";
+    case cudaErrorInvalidResourceHandle: return "invalid resource handle";
     default: return "an error that has no text here";
     }
 }

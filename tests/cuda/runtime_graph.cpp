@@ -65,6 +65,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode mode)
         return result(e ? e : cudaErrorStreamCaptureUnsupported);
     auto g = std::make_shared<graph>();
     g->mode = mode;
+    g->device = stream_of(s)->device;
     g->capturing = std::this_thread::get_id();
     card().captures.push_back(g);
     stream_of(s)->capture = g;
@@ -98,7 +99,12 @@ cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t *out)
     forget_capture(g);
     if (g->broken || !complete)
         return result(g->broken ? cudaErrorStreamCaptureInvalidated : cudaErrorStreamCaptureUnjoined);
-    *out = reinterpret_cast<cudaGraph_t>(new captured_graph{g});
+    /* Events that were recorded know the capture still, and hold nothing of its work. */
+    auto made = std::make_shared<graph>();
+    made->device = g->device;
+    made->mode = g->mode;
+    made->nodes = std::move(g->nodes);
+    *out = reinterpret_cast<cudaGraph_t>(new captured_graph{made});
     card().graphs++;
     return result(usable());
 }
@@ -107,8 +113,8 @@ cudaError_t cudaGraphInstantiate(cudaGraphExec_t *out, cudaGraph_t g, unsigned l
 {
     card_lock lock(card().lock);
     cudaError_t e = usable();
-    card().allocs++; /* it takes memory of the card */
-    if (!e && due(&card().fail_alloc))
+    this_device().allocs++; /* it takes memory of the card */
+    if (!e && due(&this_device().fail_alloc))
         e = cudaErrorMemoryAllocation;
     if (e)
         return result(e);
@@ -146,20 +152,23 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph_exec, cudaStream_t to)
     card_lock lock(card().lock);
     cudaError_t e = usable();
     stream *s = stream_of(to);
+    executable *x = reinterpret_cast<executable *>(graph_exec);
+    if (!e && (s->device != device_now() || x->of->device != s->device))
+        e = cudaErrorInvalidResourceHandle;
     if (!e && s->capture)
         e = cudaErrorStreamCaptureUnsupported;
-    card().launches++;
-    if (!e && due(&card().fail_launch))
+    this_device().launches++;
+    if (!e && due(&this_device().fail_launch))
         e = cudaErrorLaunchOutOfResources;
     if (e)
         return result(e);
-    executable *x = reinterpret_cast<executable *>(graph_exec);
     std::map<const graph_node *, node_ptr> made;
     auto end = std::make_shared<node>();
     for (const auto &from : x->of->nodes) {
         auto n = std::make_shared<node>();
         n->what = from->what;
         n->priority = s->priority;
+        n->device = s->device;
         for (const graph_node *before : from->after)
             n->after.push_back(made[before]);
         if (s->last && !s->last->done)

@@ -60,7 +60,7 @@ void explain_faults()
 }
 #endif
 
-cudaError_t allocate(void **out, size_t bytes, place where)
+cudaError_t allocate(void **out, size_t bytes, place where, bool portable = false)
 {
     card_lock lock(card().lock);
     cudaError_t e = usable();
@@ -72,10 +72,11 @@ cudaError_t allocate(void **out, size_t bytes, place where)
     const size_t taken = rounded(bytes, granularity);
     if (bytes == 0)
         return cudaSuccess;
-    card().allocs++;
-    if (due(&card().fail_alloc) || taken < bytes || (where == place::device && taken > card().bytes - card().used))
+    device &d = this_device();
+    d.allocs++;
+    if (due(&d.fail_alloc) || taken < bytes || (where == place::device && taken > d.bytes - d.used))
         return result(cudaErrorMemoryAllocation);
-    allocation a = {where, bytes, nullptr, rounded(taken, page) + page};
+    allocation a = {where, device_now(), portable, bytes, nullptr, rounded(taken, page) + page};
     void *map = mmap(nullptr, a.map_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (map == MAP_FAILED)
         return result(cudaErrorMemoryAllocation);
@@ -87,8 +88,8 @@ cudaError_t allocate(void **out, size_t bytes, place where)
     forbid(a.map, static_cast<size_t>(begin - a.map));
     forbid(begin + bytes, taken - bytes + page);
     if (where == place::device)
-        card().used += taken;
-    if (!card().opened)
+        d.used += taken;
+    if (!card().opened[a.device])
         protect(a, false);
     card().allocations[reinterpret_cast<uintptr_t>(begin)] = a;
     *out = begin;
@@ -114,7 +115,7 @@ void give_back(std::map<uintptr_t, allocation>::iterator it)
         munmap(a.map, a.map_bytes);
     }
     if (a.where == place::device)
-        card().used -= rounded(a.bytes, granularity);
+        card().devices[a.device].used -= rounded(a.bytes, granularity);
     card().allocations.erase(it);
 }
 
@@ -124,10 +125,18 @@ cudaError_t release_memory(void *p, place where)
         return cudaSuccess;
     if (allowed_in_capture())
         return result(cudaErrorStreamCaptureUnsupported);
-    wait_for_all();
+    int owner;
+    {
+        card_lock lock(card().lock);
+        const allocation *a = find_allocation(p, 0);
+        if (!a || a->where != where)
+            return result(cudaErrorInvalidValue);
+        owner = a->device;
+    }
+    wait_for_all(owner);
     card_lock lock(card().lock);
     auto it = card().allocations.find(reinterpret_cast<uintptr_t>(p));
-    if (it == card().allocations.end() || it->second.where != where)
+    if (it == card().allocations.end())
         return result(cudaErrorInvalidValue);
     give_back(it);
     return result(usable());
@@ -156,32 +165,51 @@ const allocation *find_allocation(const void *p, size_t bytes)
     return at - it->first <= it->second.bytes && bytes <= it->second.bytes - (at - it->first) ? &it->second : nullptr;
 }
 
-void open_device()
+static void protect_all(int index, bool open)
 {
-    card_lock lock(card().lock);
-    if (card().opened++ == 0)
-        for (const auto &a : card().allocations)
-            protect(a.second, true);
+    for (const auto &a : card().allocations)
+        if (a.second.device == index)
+            protect(a.second, open);
 }
 
-void close_device()
+void open_device(int index)
 {
     card_lock lock(card().lock);
-    if (--card().opened == 0)
-        for (const auto &a : card().allocations)
-            protect(a.second, false);
+    if (card().opened[index]++ == 0)
+        protect_all(index, true);
+}
+
+void close_device(int index)
+{
+    card_lock lock(card().lock);
+    if (--card().opened[index] == 0)
+        protect_all(index, false);
 }
 
 void check_pointer_argument(const char *kernel, int index, const void *p)
 {
     card_lock lock(card().lock);
-    if (p && !find_allocation(p, 0))
+    if (!p)
+        return;
+    const allocation *a = find_allocation(p, 0);
+    if (!a)
         fail("%s: argument %d (%p) is neither device memory nor pinned", kernel, index, p);
+    if (a->device != device_now() && !a->portable)
+        fail("%s: argument %d (%p) is memory of card %d, it runs on card %d", kernel, index, p, a->device,
+             device_now());
 }
 
 } // namespace emu
 
 using namespace emu;
+
+/* A copy may be queued on any card's stream. */
+static int owner_of(const void *p)
+{
+    card_lock lock(card().lock);
+    const allocation *a = find_allocation(p, 0);
+    return a ? a->device : device_now();
+}
 
 /* Not on any stream. */
 template <class F> static cudaError_t at_once(F change)
@@ -191,9 +219,11 @@ template <class F> static cudaError_t at_once(F change)
         e = allowed_in_capture();
     if (e)
         return result(e);
-    open_device();
+    for (int i = 0; i < card().n_devices; i++)
+        open_device(i);
     change();
-    close_device();
+    for (int i = 0; i < card().n_devices; i++)
+        close_device(i);
     return cudaSuccess;
 }
 
@@ -209,9 +239,9 @@ cudaError_t cudaFree(void *p)
     return release_memory(p, place::device);
 }
 
-cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned)
+cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags)
 {
-    return allocate(p, bytes, place::pinned);
+    return allocate(p, bytes, place::pinned, (flags & cudaHostAllocPortable) != 0);
 }
 
 cudaError_t cudaMallocHost(void **p, size_t bytes)
@@ -224,18 +254,19 @@ cudaError_t cudaFreeHost(void *p)
     return release_memory(p, place::pinned);
 }
 
-cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned)
+cudaError_t cudaHostRegister(void *p, size_t bytes, unsigned flags)
 {
     card_lock lock(card().lock);
     cudaError_t e = usable();
     if (e)
         return result(e);
-    card().allocs++;
-    if (due(&card().fail_alloc))
+    this_device().allocs++;
+    if (due(&this_device().fail_alloc))
         return result(cudaErrorMemoryAllocation);
     if (find_allocation(p, 0))
         return result(cudaErrorHostMemoryAlreadyRegistered);
-    card().allocations[reinterpret_cast<uintptr_t>(p)] = {place::registered, bytes, nullptr, 0};
+    const bool portable = (flags & cudaHostRegisterPortable) != 0;
+    card().allocations[reinterpret_cast<uintptr_t>(p)] = {place::registered, device_now(), portable, bytes, nullptr, 0};
     return cudaSuccess;
 }
 
@@ -255,16 +286,27 @@ cudaError_t cudaHostGetDevicePointer(void **device, void *host, unsigned)
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total)
 {
     card_lock lock(card().lock);
-    *free_bytes = card().bytes - card().used;
-    *total = card().bytes;
+    *free_bytes = this_device().bytes - this_device().used;
+    *total = this_device().bytes;
     return result(usable());
 }
 
-cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind, cudaStream_t to)
+cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind, cudaStream_t to)
 {
+    if (kind == cudaMemcpyHostToDevice) {
+        card_lock lock(card().lock);
+        this_device().uploaded += bytes;
+    }
     check_range("cudaMemcpyAsync", "target", dst, bytes, false);
     check_range("cudaMemcpyAsync", "source", src, bytes, false);
-    return enqueue(to, make_action([=] { memcpy(dst, src, bytes); }));
+    const int from = owner_of(src), target = owner_of(dst);
+    return enqueue(to, make_action([=] {
+                       open_device(from);
+                       open_device(target);
+                       memcpy(dst, src, bytes);
+                       close_device(target);
+                       close_device(from);
+                   }));
 }
 
 cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size_t src_pitch, size_t width,
@@ -294,6 +336,8 @@ cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind)
 cudaError_t cudaMemsetAsync(void *dst, int value, size_t bytes, cudaStream_t to)
 {
     check_range("cudaMemsetAsync", "target", dst, bytes, false);
+    if (to && stream_of(to)->device != device_now())
+        return result(cudaErrorInvalidResourceHandle);
     return enqueue(to, make_action([=] { memset(dst, value, bytes); }));
 }
 

@@ -22,6 +22,11 @@ static bool can_run(const node &n)
     return std::all_of(n.after.begin(), n.after.end(), [](const node_ptr &before) { return before->done; });
 }
 
+static const void *meeting_place(const node &n)
+{
+    return n.what ? n.what->meeting_place() : nullptr;
+}
+
 /* What has to run before n is done, and n. */
 static void mark_needed(const node_ptr &n)
 {
@@ -35,6 +40,10 @@ static void mark_needed(const node_ptr &n)
         next->marked = mark;
         for (const node_ptr &before : next->after)
             open.push_back(before.get());
+        if (const void *place = meeting_place(*next))
+            for (const node_ptr &other : card().pending)
+                if (meeting_place(*other) == place)
+                    open.push_back(other.get());
     }
 }
 
@@ -44,7 +53,7 @@ static node_ptr choose(bool only_needed)
     card_state &c = card();
     std::vector<const node_ptr *> ready;
     for (const node_ptr &n : c.pending)
-        if ((!only_needed || n->marked == c.mark) && can_run(*n))
+        if ((!only_needed || n->marked == c.mark) && !n->arrived && can_run(*n))
             ready.push_back(&n);
     if (ready.empty())
         return nullptr;
@@ -60,28 +69,49 @@ static node_ptr choose(bool only_needed)
     return *chosen;
 }
 
+void finish(const node_ptr &n)
+{
+    card_state &c = card();
+    for (const node_ptr &other : n->with)
+        finish(other);
+    n->done = true;
+    n->after.clear();
+    n->with.clear();
+    n->what = nullptr;
+    n->ended = std::chrono::steady_clock::now();
+    c.pending.erase(std::find(c.pending.begin(), c.pending.end(), n));
+    c.changed.notify_all();
+}
+
 static void run_node(card_lock &lock, const node_ptr &n)
 {
     card_state &c = card();
-    if (n->what && due(&c.lose))
-        c.lost = true;
-    if (n->what && !c.lost) {
+    device &d = c.devices[n->device];
+    if (n->what && due(&d.lose))
+        d.lost = true;
+    if (n->what && !d.lost) {
+        if (!n->what->arrive(n)) {
+            c.changed.notify_all();
+            return;
+        }
         c.busy = true;
-        open_device();
+        open_device(n->device);
         lock.unlock();
         inside_work = true;
         n->what->run();
         inside_work = false;
         lock.lock();
-        close_device();
+        close_device(n->device);
         c.busy = false;
     }
-    n->done = true;
-    n->after.clear();
-    n->what = nullptr;
-    n->ended = std::chrono::steady_clock::now();
-    c.pending.erase(std::find(c.pending.begin(), c.pending.end(), n));
-    c.changed.notify_all();
+    finish(n);
+}
+
+/* For work that other cards have not come to, and may yet. */
+static bool somebody_waits()
+{
+    const auto &all = card().pending;
+    return std::any_of(all.begin(), all.end(), [](const node_ptr &n) { return n->arrived; });
 }
 
 void wait_for(const node_ptr &n)
@@ -97,22 +127,44 @@ void wait_for(const node_ptr &n)
         }
         mark_needed(n);
         node_ptr next = choose(c.mode == CARD_ASKED);
-        if (!next)
+        if (next)
+            run_node(lock, next);
+        else if (somebody_waits())
+            c.changed.wait(lock);
+        else
             fail("a wait that nothing can end");
+    }
+}
+
+/* At once, but for what is behind work that others have not come to. */
+static void run_eagerly(card_lock &lock, const node_ptr &n)
+{
+    card_state &c = card();
+    while (!n->done) {
+        if (c.busy) {
+            c.changed.wait(lock);
+            continue;
+        }
+        mark_needed(n);
+        node_ptr next = choose(true);
+        if (!next)
+            break;
         run_node(lock, next);
     }
 }
 
-void wait_for_all()
+void wait_for_all(int index)
 {
     for (;;) {
         node_ptr last;
         {
             card_lock lock(card().lock);
-            if (card().pending.empty())
-                return;
-            last = card().pending.back();
+            for (const node_ptr &n : card().pending)
+                if (n->device == index)
+                    last = n;
         }
+        if (!last)
+            return;
         wait_for(last);
     }
 }
@@ -169,16 +221,14 @@ void stop_worker()
 void append(card_lock &lock, stream *to, const node_ptr &n)
 {
     n->priority = to->priority;
+    n->device = to->device;
     if (to->last && !to->last->done)
         n->after.push_back(to->last);
     to->last = n;
     card().pending.push_back(n);
     card().changed.notify_all();
-    if (card().mode == CARD_EAGER) {
-        lock.unlock();
-        wait_for(n);
-        lock.lock();
-    }
+    if (card().mode == CARD_EAGER)
+        run_eagerly(lock, n);
 }
 
 static void capture_work(stream *to, action_ptr what)
@@ -195,10 +245,10 @@ cudaError_t enqueue(cudaStream_t to, action_ptr what)
     if (!to)
         fail("work on the default stream: it would wait for no other stream");
     card_lock lock(card().lock);
-    cudaError_t e = usable();
+    stream *s = stream_of(to);
+    cudaError_t e = usable_on(s->device);
     if (e)
         return result(e);
-    stream *s = stream_of(to);
     if (s->capture) {
         capture_work(s, std::move(what));
         return cudaSuccess;
@@ -206,14 +256,19 @@ cudaError_t enqueue(cudaStream_t to, action_ptr what)
     auto n = std::make_shared<node>();
     n->what = std::move(what);
     append(lock, s, n);
-    return result(usable());
+    return result(usable_on(s->device));
 }
 
 cudaError_t usable()
 {
+    return usable_on(device_now());
+}
+
+cudaError_t usable_on(int index)
+{
     if (inside_work)
         fail("a call of the CUDA runtime from within a host function");
-    return !card().present ? cudaErrorNoDevice : card().lost ? cudaErrorLaunchFailure : cudaSuccess;
+    return !card().present ? cudaErrorNoDevice : card().devices[index].lost ? cudaErrorLaunchFailure : cudaSuccess;
 }
 
 /* ---- kernels */
@@ -223,7 +278,7 @@ cudaError_t allow_dynamic_bytes(const void *function, size_t bytes)
     card_lock lock(card().lock);
     if (bytes > shared_room())
         return result(cudaErrorInvalidValue);
-    card().dynamic_limit[function] = std::max(bytes, shared_default);
+    card().dynamic_limit[{device_now(), function}] = std::max(bytes, shared_default);
     return result(usable());
 }
 
@@ -231,7 +286,7 @@ static cudaError_t check_shape(const launch &what, const void *function)
 {
     const size_t threads = static_cast<size_t>(what.block.x) * what.block.y * what.block.z;
     const size_t blocks = static_cast<size_t>(what.grid.x) * what.grid.y * what.grid.z;
-    const auto limit = card().dynamic_limit.find(function);
+    const auto limit = card().dynamic_limit.find({device_now(), function});
     if (threads == 0 || threads > max_block_threads || what.block.z > 64)
         return cudaErrorInvalidConfiguration;
     if (blocks == 0 || what.grid.x > INT32_MAX || what.grid.y > 65535 || what.grid.z > 65535)
@@ -254,10 +309,12 @@ cudaError_t enqueue_launch(cudaStream_t to, const launch &what, const void *func
     std::shared_ptr<const body> code(what.code);
     card_lock lock(card().lock);
     cudaError_t e = usable();
+    if (!e && to && stream_of(to)->device != device_now())
+        e = cudaErrorInvalidResourceHandle;
     if (!e)
         e = check_shape(what, function);
-    card().launches++;
-    if (!e && due(&card().fail_launch))
+    this_device().launches++;
+    if (!e && due(&this_device().fail_launch))
         e = cudaErrorLaunchOutOfResources;
     if (e)
         return result(e);
@@ -281,6 +338,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *out, unsigned flags, int)
     if (!(flags & cudaStreamNonBlocking))
         fail("a stream that waits for the default stream");
     stream *s = new stream();
+    s->device = device_now();
     s->priority = card_random(1u << 30);
     card().streams.push_back(s);
     *out = reinterpret_cast<cudaStream_t>(s);
@@ -311,7 +369,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
     node_ptr last;
     {
         card_lock lock(card().lock);
-        cudaError_t e = usable();
+        cudaError_t e = usable_on(stream_of(s)->device);
         if (!e && stream_of(s)->capture) {
             stream_of(s)->capture->broken = true;
             e = cudaErrorStreamCaptureUnsupported;
@@ -321,14 +379,14 @@ cudaError_t cudaStreamSynchronize(cudaStream_t s)
         last = stream_of(s)->last;
     }
     wait_for(last);
-    return result(usable());
+    return result(usable_on(stream_of(s)->device));
 }
 
 cudaError_t cudaStreamQuery(cudaStream_t s)
 {
     perhaps_run();
     card_lock lock(card().lock);
-    cudaError_t e = usable();
+    cudaError_t e = usable_on(stream_of(s)->device);
     if (e)
         return result(e);
     return stream_of(s)->last && !stream_of(s)->last->done ? cudaErrorNotReady : cudaSuccess;
@@ -341,16 +399,17 @@ cudaError_t cudaDeviceSynchronize(void)
         e = allowed_in_capture();
     if (e)
         return result(e);
-    wait_for_all();
+    wait_for_all(device_now());
     return result(usable());
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t to, cudaHostFn_t function, void *data)
 {
+    const int index = to ? stream_of(to)->device : 0;
     return enqueue(to, make_action([=] {
-                       close_device();
+                       close_device(index);
                        function(data);
-                       open_device();
+                       open_device(index);
                    }));
 }
 
@@ -360,7 +419,9 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
     cudaError_t e = usable();
     if (e)
         return result(e);
-    *out = reinterpret_cast<cudaEvent_t>(new event());
+    event *made = new event();
+    made->device = device_now();
+    *out = reinterpret_cast<cudaEvent_t>(made);
     card().events++;
     return cudaSuccess;
 }
@@ -385,12 +446,16 @@ cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t on)
     card_lock lock(card().lock);
     stream *s = stream_of(on);
     event *ev = event_of(e);
+    if (ev->device != s->device)
+        return result(cudaErrorInvalidResourceHandle);
     if (s->capture) {
         ev->capture = s->capture;
         ev->ends = s->ends;
         return result(usable());
     }
+    lock.unlock();
     cudaError_t error = enqueue(on, nullptr);
+    lock.lock();
     ev->capture = nullptr;
     ev->at = s->last;
     return error;
@@ -402,6 +467,8 @@ static cudaError_t wait_in_capture(stream *s, const event *ev)
         return cudaErrorStreamCaptureIsolation;
     if (s->capture && s->capture != ev->capture)
         return cudaErrorStreamCaptureMerge;
+    if (s->device != ev->capture->device)
+        fail("a capture on several cards");
     if (!s->capture) {
         s->capture = ev->capture;
         s->ends.clear();
@@ -421,7 +488,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t on, cudaEvent_t e, unsigned)
     const event *ev = event_of(e);
     if (s->capture || ev->capture)
         return result(wait_in_capture(s, ev));
-    cudaError_t error = usable();
+    cudaError_t error = usable_on(s->device);
     if (error || !ev->at || ev->at->done)
         return result(error);
     auto n = std::make_shared<node>();
@@ -434,18 +501,18 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e)
 {
     if (event_of(e)->capture)
         return result(cudaErrorCapturedEvent);
-    cudaError_t error = usable();
+    cudaError_t error = usable_on(event_of(e)->device);
     if (error)
         return result(error);
     wait_for(event_of(e)->at);
-    return result(usable());
+    return result(usable_on(event_of(e)->device));
 }
 
 cudaError_t cudaEventQuery(cudaEvent_t e)
 {
     perhaps_run();
     card_lock lock(card().lock);
-    cudaError_t error = usable();
+    cudaError_t error = usable_on(event_of(e)->device);
     if (error || event_of(e)->capture)
         return result(error ? error : cudaErrorCapturedEvent);
     return event_of(e)->at && !event_of(e)->at->done ? cudaErrorNotReady : cudaSuccess;

@@ -1,4 +1,5 @@
 /* The stand-in for the CUDA runtime: it does what the runtime promises, no more, and fails when asked to. */
+#include "cuda/nccl.h"
 #include "tests/cuda/faults.hpp"
 #include "tests/cuda/fixture.hpp"
 #include "tests/cuda/in_child.hpp"
@@ -296,6 +297,100 @@ Test(card, launches_of_impossible_shapes)
     cudaGetLastError();
 }
 
+/* ---- several cards */
+
+/* What runs while `index` is the thread's card. */
+struct on_device {
+    explicit on_device(int index)
+    {
+        expect_done(cudaSetDevice(index));
+    }
+    ~on_device()
+    {
+        cudaSetDevice(0);
+    }
+};
+
+Test(card, several_cards)
+{
+    card_insert(CARD_EAGER, 0);
+    card_insert_more(2);
+    char first[32], last[32];
+    int n = 0, device = -1;
+    size_t left[2], all;
+    expect_done(cudaGetDeviceCount(&n));
+    cr_expect(n == 3 && cudaSetDevice(3) == cudaErrorInvalidDevice);
+    expect_done(cudaDeviceGetPCIBusId(first, sizeof first, 0));
+    expect_done(cudaDeviceGetPCIBusId(last, sizeof last, 2));
+    cr_expect(strcmp(first, last) != 0);
+    on_device there(2);
+    on_card<float> x(1000);
+    expect_done(cudaMemGetInfo(&left[1], &all));
+    std::thread([&] { /* a thread begins with the first card */
+                      expect_done(cudaGetDevice(&device));
+                      expect_done(cudaMemGetInfo(&left[0], &all));
+    })
+        .join();
+    cr_expect(device == 0 && left[0] == all && left[1] < all);
+}
+
+/* Copies, and waits for events, may cross from card to card; launches, memsets, records and graphs may not. */
+Test(card, what_is_of_a_card)
+{
+    card_insert(CARD_ANY, 0);
+    card_insert_more(1);
+    a_stream here;
+    an_event event;
+    on_card<float> x(std::vector<float>(1, 5.0f));
+    on_device other(1);
+    a_stream there;
+    on_card<float> y(1);
+    cr_expect(faults_add(here, y.p, 1, y.p, 1) == cudaErrorInvalidResourceHandle);
+    cr_expect(cudaMemsetAsync(x.p, 0, 4, here) == cudaErrorInvalidResourceHandle);
+    cr_expect(cudaEventRecord(event, there) == cudaErrorInvalidResourceHandle);
+    expect_done(cudaEventRecord(event, here));
+    expect_done(cudaStreamWaitEvent(there, event, 0));
+    expect_done(cudaMemcpyAsync(y.p, x.p, sizeof(float), cudaMemcpyDeviceToDevice, here));
+    expect_done(cudaStreamSynchronize(here));
+    cr_expect(y.get()[0] == 5);
+    expect_done(cudaStreamSynchronize(there));
+    cudaGraph_t graph;
+    cudaGraphExec_t made;
+    expect_done(cudaStreamBeginCapture(there, cudaStreamCaptureModeThreadLocal));
+    expect_done(faults_add(there, y.p, 1, y.p, 1));
+    expect_done(cudaStreamEndCapture(there, &graph));
+    expect_done(cudaGraphInstantiate(&made, graph, 0));
+    cr_expect(cudaGraphLaunch(made, here) == cudaErrorInvalidResourceHandle);
+    expect_done(cudaGraphLaunch(made, there));
+    expect_done(cudaStreamSynchronize(there));
+    cr_expect(y.get()[0] == 6);
+    cudaGraphExecDestroy(made);
+    cudaGraphDestroy(graph);
+    cudaGetLastError();
+}
+
+Test(card, a_lost_card_leaves_the_others)
+{
+    card_insert(CARD_ANY, 0);
+    card_insert_more(1);
+    on_card<float> x(std::vector<float>(1, 5.0f));
+    a_stream here;
+    {
+        on_device other(1);
+        a_stream there;
+        on_card<float> y(1);
+        card_choose(1);
+        card_lose(1);
+        expect_done(cudaMemsetAsync(y.p, 0, 4, there));
+        cr_expect(cudaStreamSynchronize(there) == cudaErrorLaunchFailure);
+    }
+    cr_expect(cudaSetDevice(1) == cudaErrorLaunchFailure);
+    expect_done(cudaSetDevice(0));
+    expect_done(faults_add(here, x.p, 1, x.p, 1));
+    expect_done(cudaStreamSynchronize(here));
+    cr_expect(x.get()[0] == 6);
+}
+
 /* ---- misuse */
 
 static void expect_end(const char *says, const std::function<bool()> &what)
@@ -332,5 +427,65 @@ Test(card, misuse_ends_with_a_message)
         expect_done(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking));
         card_insert(CARD_EAGER, 1);
         return true;
+    });
+}
+
+/* Two ranks, each with a stream and values; the work of the first is queued. */
+struct two_ranks {
+    pl_nccl nccl;
+    pl_nccl_comm comm[2];
+    cudaStream_t stream[2];
+    float *x[2];
+
+    two_ranks()
+    {
+        const int devices[] = {0, 1};
+        char why[256];
+        card_insert_more(1);
+        cr_assert(pl_nccl_load(&nccl, why, sizeof why), "%s", why);
+        cr_assert(nccl.CommInitAll(comm, 2, devices) == PL_NCCL_SUCCESS);
+        for (int i = 0; i < 2; i++) {
+            expect_done(cudaSetDevice(i));
+            expect_done(cudaStreamCreateWithFlags(&stream[i], cudaStreamNonBlocking));
+            expect_done(cudaMalloc(reinterpret_cast<void **>(&x[i]), 64));
+        }
+        sum(0, 8);
+    }
+    void sum(int rank, size_t n) const
+    {
+        nccl.AllReduce(x[rank], x[rank], n, PL_NCCL_FLOAT32, PL_NCCL_SUM, comm[rank], stream[rank]);
+    }
+};
+
+Test(card, misuse_of_nccl_ends_with_a_message)
+{
+    expect_end("rank 0 has come to a sum of 8 values of type 7 (root -1), rank 1 to a sum of 7 values", [] {
+        const two_ranks two;
+        two.sum(1, 7);
+        return true;
+    });
+    expect_end("rank 1 to a broadcast of 8 values", [] {
+        const two_ranks two;
+        two.nccl.Broadcast(two.x[1], two.x[1], 8, PL_NCCL_FLOAT32, 0, two.comm[1], two.stream[1]);
+        return true;
+    });
+    expect_end("rank 1: 8 values of type 7 are not in the memory of card 1", [] {
+        const two_ranks two;
+        two.nccl.AllReduce(two.x[0], two.x[0], 8, PL_NCCL_FLOAT32, PL_NCCL_SUM, two.comm[1], two.stream[1]);
+        return true;
+    });
+    expect_end("rank 1 is on card 1, the stream on card 0", [] {
+        const two_ranks two;
+        two.nccl.AllReduce(two.x[1], two.x[1], 8, PL_NCCL_FLOAT32, PL_NCCL_SUM, two.comm[1], two.stream[0]);
+        return true;
+    });
+    expect_end("rank 0 is destroyed with work under way", [] {
+        const two_ranks two;
+        two.nccl.CommDestroy(two.comm[0]);
+        return true;
+    });
+    expect_end("is memory of card 0, it runs on card 1", [] {
+        const two_ranks two;
+        return faults_add(two.stream[1], two.x[0], 1, two.x[0], 1) == cudaSuccess;
     });
 }

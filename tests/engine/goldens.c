@@ -1,7 +1,9 @@
 #include "tests/engine/goldens.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 golden golden_open(const char *name)
@@ -75,4 +77,71 @@ void fixture_path(fixture *f, const char *path)
     pl_error err;
     if (path)
         cr_assert_eq(pl_session_set_path(f->session, path, PL_SWITCH_FAST, &err), PL_OK, "%s", err.message);
+}
+
+const golden_variant golden_variants[GOLDEN_VARIANTS] = {
+    {"e4b", "e4b", NULL},       {"e4b", "e4b", "e4b"},      {"e2b", "e2b", NULL},         {"e2b", "e4b", "e2b"},
+    {"e2b", "e4b", GOLDEN_E2B}, {"mnm", "e4b", GOLDEN_MNM}, {"tail", "e4b", GOLDEN_TAIL},
+};
+
+float *fixture_logits(fixture *f, const int32_t *ids, int64_t n, bool keep)
+{
+    pl_error err;
+    float *logits = malloc((size_t)n * (size_t)pl_model_vocab_size(f->model) * sizeof *logits);
+    cr_assert_not_null(logits);
+    cr_assert_eq(pl_logits(f->session, ids, (size_t)n, keep, logits, &err), PL_OK, "%s", err.message);
+    return logits;
+}
+
+void golden_check_logits(const golden *g, const float *got, int64_t from, int64_t vocab, const char *what)
+{
+    int64_t n, one;
+    const float *want = golden_f32(g, "logits", &n);
+    int64_t first = *golden_i32(g, "logits_from", &one);
+    for (int64_t i = 0; i < n; i++) {
+        int64_t at = first - from + i / vocab;
+        if (at < 0)
+            continue;
+        float a = got[at * vocab + i % vocab];
+        cr_assert(fabsf(a - want[i]) <= GOLDEN_LOGITS_BOUND, "%s: position %ld, id %ld: %g, expected %g", what,
+                  (long)(first + i / vocab), (long)(i % vocab), (double)a, (double)want[i]);
+    }
+}
+
+typedef struct greedy {
+    const int32_t *want;
+    int64_t n, at;
+} greedy;
+
+static bool expect_token(void *user, const pl_token_event *event)
+{
+    greedy *g = user;
+    if (event->id < 0)
+        return true;
+    cr_assert_eq(event->id, g->want[g->at], "token %ld: %d, expected %d", (long)g->at, event->id, g->want[g->at]);
+    g->at++;
+    return true;
+}
+
+void golden_check_greedy(fixture *f, const golden *g, const int32_t *ids, int64_t n)
+{
+    greedy expected = {0};
+    expected.want = golden_i32(g, "greedy_ids", &expected.n);
+    pl_generation params = pl_generation_default();
+    params.sampling.temperature = 0;
+    params.max_tokens = (int32_t)expected.n;
+    params.ignore_eos = true;
+    params.on_token = expect_token;
+    params.user = &expected;
+    pl_error err;
+    cr_assert_eq(pl_generate(f->session, ids, (size_t)n, &params, NULL, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(expected.at, expected.n);
+}
+
+const char *golden_path(const char *name)
+{
+    return !strcmp(name, "e2b")    ? GOLDEN_E2B
+           : !strcmp(name, "tail") ? GOLDEN_TAIL
+           : !strcmp(name, "mnm")  ? GOLDEN_MNM
+                                   : "e4b";
 }

@@ -37,7 +37,28 @@ fixture fixture_open(const char *name, int threads, int batch_rows); /* on the C
 fixture fixture_open_with(const char *name, const pl_engine_params *params);
 void fixture_close(fixture *f);
 
+/* Logits of ids, [n][vocab], to be freed; keep: behind what the session holds. */
+float *fixture_logits(fixture *f, const int32_t *ids, int64_t n, bool keep);
+
 /* Sets the session's path with PL_SWITCH_FAST; NULL: leaves it. */
 void fixture_path(fixture *f, const char *path);
+
+/* What was recorded, and on which path of which checkpoint it is. */
+typedef struct golden_variant {
+    const char *name, *checkpoint, *path;
+} golden_variant;
+
+#define GOLDEN_VARIANTS 7
+
+extern const golden_variant golden_variants[GOLDEN_VARIANTS];
+
+/* The path of checkpoint e4b that recorded switches call so. */
+const char *golden_path(const char *name);
+
+/* Compares with the recorded last rows; got: [n][vocab] of positions [from, n). */
+void golden_check_logits(const golden *g, const float *got, int64_t from, int64_t vocab, const char *what);
+
+/* Answers as recorded, greedily. */
+void golden_check_greedy(fixture *f, const golden *g, const int32_t *ids, int64_t n);
 
 #endif

@@ -37,12 +37,33 @@ static pl_status run(void *ctx, pl_error *err)
     return status;
 }
 
-Test(engine_no_memory, every_allocation)
+static pl_status run_two(void *ctx, pl_error *err)
+{
+    work *w = ctx;
+    pl_engine *engines[2];
+    pl_engine_params params = {.backend = PL_BACKEND_CPU, .threads = 1, .context = 64, .batch_rows = 8};
+    PL_TRY(pl_engines_create(w->model, &params, NULL, 2, engines, err));
+    for (int i = 0; i < 2; i++)
+        pl_engine_free(engines[i]);
+    return PL_OK;
+}
+
+static void check(fail_alloc_fn what)
 {
     static char folder[] = PL_TEST_DATA "/golden/text/e2b";
     work w = {0};
     pl_error err;
     cr_assert_eq(pl_model_open(folder, &w.model, &err), PL_OK, "%s", err.message);
-    cr_assert_geq(fail_alloc_each(run, &w), 20);
+    cr_assert_geq(fail_alloc_each(what, &w), 20);
     pl_model_close(w.model);
+}
+
+Test(engine_no_memory, every_allocation)
+{
+    check(run);
+}
+
+Test(engine_no_memory, engines_made_side_by_side)
+{
+    check(run_two);
 }

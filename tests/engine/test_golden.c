@@ -9,43 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct variant {
-    const char *name, *checkpoint, *path;
-} variant;
-
-static const variant variants[] = {
-    {"e4b", "e4b", NULL},       {"e4b", "e4b", "e4b"},      {"e2b", "e2b", NULL},         {"e2b", "e4b", "e2b"},
-    {"e2b", "e4b", GOLDEN_E2B}, {"mnm", "e4b", GOLDEN_MNM}, {"tail", "e4b", GOLDEN_TAIL},
-};
-
-#define VARIANTS (sizeof variants / sizeof *variants)
-
-static float *logits_of(fixture *f, const int32_t *ids, int64_t n, bool keep)
-{
-    pl_error err;
-    float *logits = malloc((size_t)n * (size_t)pl_model_vocab_size(f->model) * sizeof *logits);
-    cr_assert_not_null(logits);
-    cr_assert_eq(pl_logits(f->session, ids, (size_t)n, keep, logits, &err), PL_OK, "%s", err.message);
-    return logits;
-}
-
-/* Compares with the recorded last rows; got: f32 [n][vocab] of positions [from, n). */
-static void check_logits(const golden *g, const float *got, int64_t from, int64_t vocab, const char *what)
-{
-    int64_t n, one;
-    const float *want = golden_f32(g, "logits", &n);
-    int64_t first = *golden_i32(g, "logits_from", &one);
-    for (int64_t i = 0; i < n; i++) {
-        int64_t at = first - from + i / vocab;
-        if (at < 0)
-            continue;
-        float a = got[at * vocab + i % vocab];
-        cr_assert(fabsf(a - want[i]) <= GOLDEN_LOGITS_BOUND, "%s: position %ld, id %ld: %g, expected %g", what,
-                  (long)(first + i / vocab), (long)(i % vocab), (double)a, (double)want[i]);
-    }
-}
-
-static void check_variant(const variant *v, int batch_rows)
+static void check_variant(const golden_variant *v, int batch_rows)
 {
     static const char *const prompts[] = {"p0", "p1", "p2"};
     fixture f = fixture_open(v->checkpoint, 2, batch_rows);
@@ -56,8 +20,8 @@ static void check_variant(const variant *v, int batch_rows)
         golden g = golden_open(name);
         int64_t n;
         const int32_t *ids = golden_i32(&g, "input_ids", &n);
-        float *logits = logits_of(&f, ids, n, false);
-        check_logits(&g, logits, 0, pl_model_vocab_size(f.model), name);
+        float *logits = fixture_logits(&f, ids, n, false);
+        golden_check_logits(&g, logits, 0, pl_model_vocab_size(f.model), name);
         free(logits);
         golden_close(&g);
     }
@@ -67,9 +31,9 @@ static void check_variant(const variant *v, int batch_rows)
 Test(golden, logits_on_every_path_for_any_chunk)
 {
     static const int chunks[] = {1, 3, 16, 17, 512};
-    for (size_t i = 0; i < VARIANTS; i++)
+    for (size_t i = 0; i < GOLDEN_VARIANTS; i++)
         for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
-            check_variant(&variants[i], chunks[c]);
+            check_variant(&golden_variants[i], chunks[c]);
 }
 
 /* ---- intermediates ---- */
@@ -111,17 +75,17 @@ static int recorded_tensors(const golden *g)
 
 Test(golden, intermediates_on_every_path)
 {
-    for (size_t i = 0; i < VARIANTS; i++) {
+    for (size_t i = 0; i < GOLDEN_VARIANTS; i++) {
         char name[64];
-        snprintf(name, sizeof name, "%s.p0", variants[i].name);
+        snprintf(name, sizeof name, "%s.p0", golden_variants[i].name);
         golden g = golden_open(name);
-        fixture f = fixture_open(variants[i].checkpoint, 2, 0);
-        fixture_path(&f, variants[i].path);
+        fixture f = fixture_open(golden_variants[i].checkpoint, 2, 0);
+        fixture_path(&f, golden_variants[i].path);
         comparison c = {&g, 0};
         pl_session_trace(f.session, compare, &c);
         int64_t n;
         const int32_t *ids = golden_i32(&g, "input_ids", &n);
-        free(logits_of(&f, ids, n, false));
+        free(fixture_logits(&f, ids, n, false));
         cr_assert_eq(c.compared, recorded_tensors(&g), "%s: %d tensors of %d compared", name, c.compared,
                      recorded_tensors(&g));
         fixture_close(&f);
@@ -131,63 +95,25 @@ Test(golden, intermediates_on_every_path)
 
 /* ---- greedy answers ---- */
 
-typedef struct greedy {
-    const int32_t *want;
-    int64_t n, at;
-} greedy;
-
-static bool expect_token(void *user, const pl_token_event *event)
-{
-    greedy *g = user;
-    if (event->id < 0)
-        return true;
-    cr_assert_eq(event->id, g->want[g->at], "token %ld: %d, expected %d", (long)g->at, event->id, g->want[g->at]);
-    g->at++;
-    return true;
-}
-
-static void check_greedy(fixture *f, const golden *g, const int32_t *ids, int64_t n)
-{
-    greedy expected = {0};
-    expected.want = golden_i32(g, "greedy_ids", &expected.n);
-    pl_generation params = pl_generation_default();
-    params.sampling.temperature = 0;
-    params.max_tokens = (int32_t)expected.n;
-    params.ignore_eos = true;
-    params.on_token = expect_token;
-    params.user = &expected;
-    pl_error err;
-    cr_assert_eq(pl_generate(f->session, ids, (size_t)n, &params, NULL, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(expected.at, expected.n);
-}
-
 Test(golden, greedy_answers_on_every_path)
 {
     static const char *const prompts[] = {"p0", "p1", "p2"};
-    for (size_t i = 0; i < VARIANTS; i++)
+    for (size_t i = 0; i < GOLDEN_VARIANTS; i++)
         for (int p = 0; p < 3; p++) {
             char name[64];
-            snprintf(name, sizeof name, "%s.%s", variants[i].name, prompts[p]);
+            snprintf(name, sizeof name, "%s.%s", golden_variants[i].name, prompts[p]);
             golden g = golden_open(name);
-            fixture f = fixture_open(variants[i].checkpoint, 2, 7);
-            fixture_path(&f, variants[i].path);
+            fixture f = fixture_open(golden_variants[i].checkpoint, 2, 7);
+            fixture_path(&f, golden_variants[i].path);
             int64_t n;
             const int32_t *ids = golden_i32(&g, "input_ids", &n);
-            check_greedy(&f, &g, ids, n);
+            golden_check_greedy(&f, &g, ids, n);
             fixture_close(&f);
             golden_close(&g);
         }
 }
 
 /* ---- switches in the middle of a sequence ---- */
-
-static const char *spec_of(const char *name)
-{
-    return !strcmp(name, "e2b")    ? GOLDEN_E2B
-           : !strcmp(name, "tail") ? GOLDEN_TAIL
-           : !strcmp(name, "mnm")  ? GOLDEN_MNM
-                                   : "e4b";
-}
 
 static void check_switch(const char *from, const char *to, int batch_rows)
 {
@@ -198,13 +124,13 @@ static void check_switch(const char *from, const char *to, int batch_rows)
     int64_t n, one, vocab = pl_model_vocab_size(f.model);
     const int32_t *ids = golden_i32(&g, "input_ids", &n);
     int64_t at = *golden_i32(&g, "switch_at", &one);
-    fixture_path(&f, spec_of(from));
-    free(logits_of(&f, ids, at, false));
-    fixture_path(&f, spec_of(to));
-    float *logits = logits_of(&f, ids + at, n - at, true);
-    check_logits(&g, logits, at, vocab, name);
+    fixture_path(&f, golden_path(from));
+    free(fixture_logits(&f, ids, at, false));
+    fixture_path(&f, golden_path(to));
+    float *logits = fixture_logits(&f, ids + at, n - at, true);
+    golden_check_logits(&g, logits, at, vocab, name);
     free(logits);
-    check_greedy(&f, &g, ids, n);
+    golden_check_greedy(&f, &g, ids, n);
     fixture_close(&f);
     golden_close(&g);
 }
@@ -226,10 +152,10 @@ Test(golden, exact_switch_equals_a_pure_run)
     fixture f = fixture_open("e4b", 2, 0);
     int64_t n;
     const int32_t *ids = golden_i32(&g, "input_ids", &n);
-    free(logits_of(&f, ids, n - 3, false));
+    free(fixture_logits(&f, ids, n - 3, false));
     pl_error err;
     cr_assert_eq(pl_session_set_path(f.session, "e2b", PL_SWITCH_EXACT, &err), PL_OK, "%s", err.message);
-    check_greedy(&f, &g, ids, n);
+    golden_check_greedy(&f, &g, ids, n);
     fixture_close(&f);
     golden_close(&g);
 }

@@ -18,6 +18,54 @@ static void run(const op_case *base, pl_backend *b, int first, int n)
     b->ops->ffn_act(b->stream, base->out[0].now + at, c->up + at, c->ld, n, c->width + first, c->z);
 }
 
+#define PARTS 3
+
+/* Columns of part p: of every three blocks of 32 one, as ranks hold them. Between there and back. */
+static int32_t move_part(const act_case *c, int p, const int32_t *width, float *row, float *part, bool back)
+{
+    int32_t n = 0;
+    for (int32_t i = 0; i < *width; i++) {
+        if (i / 32 % PARTS != p)
+            continue;
+        if (back)
+            row[i] = part[n];
+        else
+            part[n] = row[i];
+        n++;
+    }
+    cr_assert_leq(n, c->ld);
+    return n;
+}
+
+/* The same in parts, each of which knows its own columns and the sums of all. */
+static void run_parts(const op_case *base, pl_backend *b, int first, int n)
+{
+    const act_case *c = (const act_case *)base;
+    double stats[ROOM * PL_FFN_STATS] = {0}, one[ROOM * PL_FFN_STATS];
+    float *gate[PARTS], *up[PARTS];
+    int32_t width[PARTS][ROOM];
+    for (int p = 0; p < PARTS; p++) {
+        gate[p] = calloc((size_t)(n * c->ld), sizeof *gate[p]);
+        up[p] = calloc((size_t)(n * c->ld), sizeof *up[p]);
+        cr_assert(gate[p] && up[p]);
+        for (int i = 0; i < n; i++) {
+            int64_t at = (first + i) * c->ld;
+            move_part(c, p, &c->width[first + i], c->up + at, up[p] + i * c->ld, false);
+            width[p][i] = move_part(c, p, &c->width[first + i], base->out[0].now + at, gate[p] + i * c->ld, false);
+        }
+        b->ops->ffn_stats(b->stream, one, gate[p], c->ld, n, width[p]);
+        for (int i = 0; i < n * PL_FFN_STATS; i++)
+            stats[i] += one[i];
+    }
+    for (int p = 0; p < PARTS; p++) {
+        b->ops->ffn_act_part(b->stream, gate[p], up[p], c->ld, n, width[p], stats, c->z);
+        for (int i = 0; i < n; i++)
+            move_part(c, p, &c->width[first + i], base->out[0].now + (first + i) * c->ld, gate[p] + i * c->ld, true);
+        free(gate[p]);
+        free(up[p]);
+    }
+}
+
 /* mean + z * std, std biased */
 static num cutoff(const num *x, int64_t n, float z)
 {
@@ -46,9 +94,11 @@ static void expect_row(const act_case *c, int r, num *row)
     }
 }
 
-static void check(int64_t ld, int rows, double mean, float z)
+typedef void (*run_fn)(const op_case *base, pl_backend *b, int first, int n);
+
+static void check_as(run_fn run_as, int64_t ld, int rows, double mean, float z)
 {
-    act_case c = {.base = {.what = "ffn_act", .rows = rows, .run = run}, .ld = ld, .z = z};
+    act_case c = {.base = {.what = "ffn_act", .rows = rows, .run = run_as}, .ld = ld, .z = z};
     float *before = normals(rows * ld, 1.5, 1);
     for (int64_t i = 0; i < rows * ld; i++)
         before[i] += (float)mean;
@@ -63,6 +113,11 @@ static void check(int64_t ld, int rows, double mean, float z)
     free(c.up);
     free(before);
     free(want);
+}
+
+static void check(int64_t ld, int rows, double mean, float z)
+{
+    check_as(run, ld, rows, mean, z);
 }
 
 static const int64_t widths[] = {16, 64, 100, 2048, 2050, 6000, 16384};
@@ -87,6 +142,16 @@ Test(ffn_act, sparse_with_a_large_mean)
 {
     check(2050, 2, -300, 1.6448536f);
     check(100, 2, 1000, 0.5f);
+}
+
+/* Some parts of narrow rows have no columns. */
+Test(ffn_act, sparse_in_parts)
+{
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++)
+            check_as(run_parts, widths[w], row_counts[r], 0, 1.6448536f);
+    check_as(run_parts, 2050, 2, -300, 1.6448536f);
+    check_as(run_parts, 100, 2, 1000, 0.5f);
 }
 
 /* There is no cutoff then: nothing may be taken for one below it. */

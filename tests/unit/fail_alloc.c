@@ -2,13 +2,15 @@
 
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
+/* Some of those that allocate are threads. */
 static struct {
-    bool on;
-    long until_failure;
-    long live;
+    atomic_bool on;
+    atomic_long until_failure;
+    atomic_long live;
 } state;
 
 void *__real_malloc(size_t size);
@@ -25,7 +27,7 @@ void __wrap_free(void *p);
 
 static bool fails(void)
 {
-    bool now = state.on && state.until_failure-- == 0;
+    bool now = state.on && atomic_fetch_sub(&state.until_failure, 1) == 0;
     if (now)
         errno = ENOMEM;
     return now;

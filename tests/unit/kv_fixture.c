@@ -85,7 +85,7 @@ static uint32_t start(const kv_fixture *f, const kv_story *s)
 
 static float *value_at(const kv_fixture *f, const kv_story *s, int layer, int32_t t)
 {
-    pl_kv_layer view = pl_kv_view(f->kv, layer);
+    pl_kv_layer view = pl_kv_view(f->kv, 0, layer);
     int32_t page = view.table[s->id * view.table_ld + t / PL_KV_PAGE];
     cr_assert_geq(page, 0, "sequence %d, layer %d, position %d has no page", s->id, layer, t);
     return view.v + page * view.page_stride + (t % PL_KV_PAGE) * DIM + t % DIM;

@@ -149,7 +149,7 @@ Test(kv, narrow_types)
         cr_assert_eq(pl_kv_bytes(&f.config, &size), 2 * table +
                                                         2 * head * (size_t)pl_kv_pool(kv, PL_KV_GLOBAL)->n_pages +
                                                         6 * head * (size_t)pl_kv_pool(kv, PL_KV_LOCAL)->n_pages);
-        pl_kv_layer first = pl_kv_view(kv, 0), last = pl_kv_view(kv, 3);
+        pl_kv_layer first = pl_kv_view(kv, 0, 0), last = pl_kv_view(kv, 0, 3);
         cr_assert(first.type == type && last.type == type);
         cr_assert_eq((size_t)((char *)first.v - (char *)first.k), head);
         cr_assert_eq((size_t)((char *)last.v - (char *)first.k), 5 * head);

@@ -44,6 +44,32 @@ Test(memory, weights_are_what_an_engine_loads)
     }
 }
 
+/* What ranks have together is what the plans of all of them say, and less for each than the whole. */
+Test(memory, of_ranks)
+{
+    for (size_t i = 0; i < MODELS; i++) {
+        pl_model *model = opened(i);
+        pl_engine *engine = NULL;
+        pl_engine_info info;
+        pl_memory_plan whole, part;
+        size_t planned = 0;
+        pl_engine_params params = {.backend = PL_BACKEND_CPU, .tp = 2, .threads = 2, .context = 64, .no_pin = true};
+        cr_assert_eq(pl_engine_create(model, &params, &engine, NULL), PL_OK);
+        pl_engine_describe(engine, &info);
+        pl_memory_plan_compute(model->checkpoint, 64, 64, PL_CACHE_F32, &whole);
+        for (int rank = 0; rank < 2; rank++) {
+            pl_memory_plan_rank(model->checkpoint, &engine->ranks->rank[rank].shard, 64, 64, PL_CACHE_F32, &part);
+            planned += part.core_packed + part.core_mapped + part.head_packed + part.head_mapped;
+            cr_expect(part.core_packed + part.core_mapped < (whole.core_packed + whole.core_mapped) * 3 / 4);
+            cr_expect_eq(2 * part.kv, whole.kv);
+        }
+        cr_expect_geq(planned, info.weight_bytes + info.mapped_bytes);
+        cr_expect_leq(planned, info.weight_bytes + info.mapped_bytes + (256 << 10));
+        pl_engine_free(engine);
+        pl_model_close(model);
+    }
+}
+
 /* Everything grows with what it is for, and the table is in one place. */
 Test(memory, of_a_card)
 {

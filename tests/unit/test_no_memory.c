@@ -111,7 +111,7 @@ Test(no_memory, every_allocation)
     cr_assert_geq(fail_alloc_each(use_json, NULL), 4);
     cr_assert_geq(fail_alloc_each(use_options, NULL), 11);
     cr_assert_eq(fail_alloc_each(use_cache_dir, NULL), 1);
-    cr_assert_eq(fail_alloc_each(use_topology, NULL), 3);
+    cr_assert_eq(fail_alloc_each(use_topology, NULL), 2);
     cr_assert_eq(fail_alloc_each(use_pool, NULL), 2);
     cr_assert_eq(fail_alloc_each(use_timeline, NULL), 5);
 }

@@ -468,3 +468,58 @@ Test(placement, free_memory_of_machines)
     scratch_close(&s);
     cr_assert_gt(pl_free_memory(), 0);
 }
+
+/* ---- cards that share a model ---- */
+
+static pl_device_list cards_of(int n, const double *free_gib)
+{
+    pl_device_list cards = card_of(24 * GIB);
+    cards.n = n;
+    for (int i = 0; i < n; i++) {
+        cards.devices[i] = cards.devices[0];
+        snprintf(cards.devices[i].name, sizeof cards.devices[i].name, "Card %d", i);
+        snprintf(cards.devices[i].pci_id, sizeof cards.devices[i].pci_id, "%d", i);
+        cards.devices[i].free_bytes = (size_t)(free_gib[i] * (double)GIB);
+    }
+    return cards;
+}
+
+/* What fits is what fits on the one with the least room; the others' numbers do not matter. */
+Test(placement, cards_that_share_a_model)
+{
+    static const double free_gib[] = {1, 8, 6, 20};
+    model m = published(true);
+    pl_device_list cards = cards_of(4, free_gib), least = cards_of(1, &free_gib[2]);
+    pl_machine many = {.cards = &cards, .free_memory = 16 * GIB}, one = {.cards = &least, .free_memory = 16 * GIB};
+    pl_placement_wish wish = {.backend = PL_BACKEND_CUDA, .device = 1, .ranks = 3},
+                      alone = {.backend = PL_BACKEND_CUDA};
+    pl_placement p, q;
+    pl_error err = {0};
+    cr_assert_eq(pl_placement_choose(&m.config, &m.plan, &wish, &many, &p, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_placement_choose(&m.config, &m.plan, &alone, &one, &q, &err), PL_OK, "%s", err.message);
+    cr_expect(p.context == q.context && p.batch_rows == q.batch_rows && p.sessions == q.sessions && p.ple == q.ple);
+    cr_expect_eq(p.device, 1);
+    cr_expect_str_eq(p.pci_id, "1");
+    cr_expect(strstr(p.reason, "cards 1 to 3, a part of the model on each; Card 2: 6.44 of"), "%s", p.reason);
+}
+
+Test(placement, too_few_or_too_small_cards_to_share_a_model)
+{
+    static const double free_gib[] = {1, 8, 6, 20};
+    model m = published(true);
+    pl_device_list cards = cards_of(4, free_gib);
+    pl_machine machine = {.cards = &cards, .free_memory = 16 * GIB};
+    pl_placement_wish wish = {.backend = PL_BACKEND_AUTO, .device = 1, .ranks = 4};
+    pl_placement p;
+    pl_error err = {0};
+    cr_assert_eq(pl_placement_choose(&m.config, &m.plan, &wish, &machine, &p, &err), PL_ERR_ARGUMENT);
+    cr_expect_str_eq(err.message, "the model cannot be shared by 4 cards from 1 on: this machine has 4");
+    wish = (pl_placement_wish){.backend = PL_BACKEND_CUDA, .ranks = 2};
+    cr_assert_eq(pl_placement_choose(&m.config, &m.plan, &wish, &machine, &p, &err), PL_ERR_MEMORY);
+    cr_expect(strstr(err.message, "Card 0: 1.07 GB of its memory are free, its part of the model needs"), "%s",
+              err.message);
+    cards.devices[1].capability_major = 6;
+    wish.device = 1;
+    cr_assert_eq(pl_placement_choose(&m.config, &m.plan, &wish, &machine, &p, &err), PL_ERR_UNSUPPORTED);
+    cr_expect(strstr(err.message, "Card 1"), "%s", err.message);
+}

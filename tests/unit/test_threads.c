@@ -200,3 +200,28 @@ Test(threads, cannot_be_created)
     cr_assert_null(pool);
     pl_pool_free(NULL);
 }
+
+/* Also for the threads that it starts; none of its processors is there: refused, and nothing changes. */
+Test(threads, binds_the_caller)
+{
+    cpu_set_t before, after;
+    pl_error err;
+    pl_pool *pool;
+    cr_assert_eq(sched_getaffinity(0, sizeof before, &before), 0);
+    int last = -1;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        last = CPU_ISSET(cpu, &before) ? cpu : last;
+    cr_assert_eq(pl_thread_bind((int[]){100000}, 1, &err), PL_ERR_IO);
+    cr_assert_str_eq(err.message, "a thread cannot run on its 1 processors: Invalid argument");
+    cr_assert_eq(sched_getaffinity(0, sizeof after, &after), 0);
+    cr_assert(CPU_EQUAL(&before, &after));
+    cr_assert_eq(pl_thread_bind((int[]){last, 100000}, 2, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(sched_getaffinity(0, sizeof after, &after), 0);
+    cr_assert(CPU_COUNT(&after) == 1 && CPU_ISSET(last, &after));
+    cr_assert_eq(pl_pool_create(4, NULL, &pool, &err), PL_OK, "%s", err.message);
+    meeting m = {.expected = 4};
+    pl_pool_for(pool, 4, 1, meet, &m);
+    for (int i = 1; i < 4; i++)
+        cr_assert_eq(m.cpus[i], last, "thread %d", i);
+    pl_pool_free(pool);
+}

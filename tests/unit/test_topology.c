@@ -115,6 +115,84 @@ Test(topology, hybrid_with_mixed_numbering)
     pl_topology_close(t);
 }
 
+/* ---- parts ---- */
+
+static void part(const pl_topology *t, const int *node, int n, int i, int cores, int processors, const int *expected)
+{
+    int cpus[MAX_CPUS], got = -1;
+    cr_assert_eq(pl_topology_part(t, node, n, i, cpus, &got), processors, "party %d", i);
+    cr_assert_eq(got, cores, "party %d: %d cores", i, got);
+    cr_assert_arr_eq(cpus, expected, (size_t)processors * sizeof *cpus, "party %d", i);
+}
+
+/* Two cards on one node, one on the other, and one that is on neither. */
+Test(topology, parts_of_nodes)
+{
+    const int node[] = {1, 0, 1, -1};
+    int expected[64];
+    pl_topology *t = recorded("workstation-2x16-smt.xml");
+    run_of(expected, 0, 8, 16);
+    run_of(expected, 8, 8, 48);
+    part(t, node, 4, 0, 8, 16, expected);
+    run_of(expected, 0, 8, 24);
+    run_of(expected, 8, 8, 56);
+    part(t, node, 4, 2, 8, 16, expected);
+    run_of(expected, 0, 16, 0);
+    run_of(expected, 16, 16, 32);
+    part(t, node, 4, 1, 16, 32, expected);
+    run_of(expected, 0, 64, 0);
+    part(t, node, 4, 3, 32, 64, expected);
+    pl_topology_close(t);
+}
+
+Test(topology, parts_have_as_many_cores_of_each_kind)
+{
+    pl_topology *t = recorded("hybrid-4p8e-mixed.xml");
+    part(t, (int[]){0, 0}, 2, 0, 6, 6, (int[]){0, 1, 2, 3, 4, 5});
+    part(t, (int[]){0, 0}, 2, 1, 6, 6, (int[]){6, 7, 8, 9, 10, 11});
+    pl_topology_close(t);
+}
+
+/* Whatever the machine and however many parties: each has something, and cores are shared only where there are too few. */
+Test(topology, parts_leave_nobody_without_and_nothing_over)
+{
+    static const char *const machines[] = {"vm-2.xml", "desktop-8-smt.xml", "workstation-2x16-smt.xml",
+                                           "hybrid-8p8e.xml", "hybrid-4p8e-mixed.xml"};
+    for (size_t m = 0; m < sizeof machines / sizeof *machines; m++) {
+        pl_topology *t = recorded(machines[m]);
+        int nodes[40], cpus[MAX_CPUS], cores;
+        for (int i = 0; i < 40; i++)
+            nodes[i] = 77; /* not there: any */
+        for (int n = 1; n <= 40; n++) {
+            int taken[MAX_CPUS] = {0}, all = 0;
+            for (int i = 0; i < n; i++) {
+                int count = pl_topology_part(t, nodes, n, i, cpus, &cores);
+                cr_assert(count >= cores && cores >= 1, "%s: party %d of %d", machines[m], i, n);
+                for (int j = 0; j < count; j++)
+                    all += taken[cpus[j]]++ == 0;
+            }
+            cr_assert_eq(all, pl_topology_processors(t), "%s: %d parties", machines[m], n);
+            for (int i = 0; n <= pl_topology_cores(t) && i < MAX_CPUS; i++)
+                cr_assert_leq(taken[i], 1, "%s: %d parties, processor %d", machines[m], n, i);
+        }
+        pl_topology_close(t);
+    }
+}
+
+Test(topology, nodes_of_processors)
+{
+    pl_topology *t = recorded("workstation-2x16-smt.xml");
+    cr_assert_eq(pl_topology_node_at(t, 0), 0);
+    cr_assert_eq(pl_topology_node_at(t, 1), 1);
+    cr_assert_eq(pl_topology_node_at(t, 2), 0);
+    cr_assert_eq(pl_topology_node_of(t, (int[]){20, 48, 127}, 3), 1);
+    cr_assert_eq(pl_topology_node_of(t, (int[]){0, 16}, 2), -1);
+    cr_assert_eq(pl_topology_node_of(t, NULL, 0), -1);
+    pl_topology_close(t);
+}
+
+/* ---- this machine ---- */
+
 Test(topology, this_machine)
 {
     cpu_set_t allowed;
