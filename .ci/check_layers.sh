@@ -19,6 +19,7 @@ host/model/:            host/include/pleiad.h host/base/ quant/ host/ops/tensor.
 host/grammar/:          host/include/pleiad.h host/base/ host/text/ host/grammar/
 host/engine/:           host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
 host/serve/:            host/include/pleiad.h host/base/ host/media/ host/serve/
+host/batch/:            host/include/pleiad.h host/base/ host/serve/ host/batch/
 host/convert/:          host/include/pleiad.h host/base/ quant/ host/ops/tensor.h host/text/ host/model/ host/convert/
 host/measure/:          host/include/pleiad.h host/base/ quant/ host/ops/ host/text/ host/grammar/ host/model/ host/engine/ host/convert/ host/measure/
 tools/:                 host/include/pleiad.h host/base/ tools/
@@ -40,6 +41,8 @@ tools/quantize_:        host/include/pleiad.h host/base/ quant/ tools/ host/mode
 tools/cmd_slice:        host/include/pleiad.h host/base/ tools/ host/model/ host/convert/
 tools/cmd_serve:        host/include/pleiad.h host/base/ tools/ host/serve/
 tools/serve_:           host/include/pleiad.h host/base/ tools/ host/serve/
+tools/cmd_batch:        host/include/pleiad.h host/base/ tools/ host/serve/ host/batch/
+tools/batch_:           host/include/pleiad.h host/base/ tools/ host/batch/ host/ops/devices.h
 tools/cmd_debug:        host/include/pleiad.h host/base/ tools/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
 tools/debug_:           host/include/pleiad.h host/base/ tools/ host/ops/backend.h host/model/ host/media/ host/tower/ host/engine/
 '
@@ -48,8 +51,9 @@ tools/debug_:           host/include/pleiad.h host/base/ tools/ host/ops/backend
 libraries='
 cuda:       cuda/ tests/cuda/ bench/card_
 hwloc:      host/base/topology.c tests/topology/
-jansson:    host/base/json_in host/text/ host/grammar/ host/model/ host/convert/ host/serve/ tests/
-xxhash:     host/base/ host/text/ host/model/
+jansson:    host/base/json_in host/text/ host/grammar/ host/model/ host/convert/ host/serve/ host/batch/ tests/
+xxhash:     host/base/ host/text/ host/model/ host/batch/
+mpi:        host/batch/ranks_mpi
 histedit:   tools/
 editline:   tools/
 criterion:  tests/

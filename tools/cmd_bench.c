@@ -198,11 +198,12 @@ static void close_engine(bench *b)
     b->opened.engine = NULL;
 }
 
-/* What the threads could do at most. A card reads its own memory, and a small model comes from caches. */
+/* What the threads could do at most. A card reads its own memory, ranks have threads of their own, and a small model comes
+ * from caches. */
 static pl_status measure_machine(bench *b, pl_error *err)
 {
     const pl_options *o = b->options;
-    if (b->info.kind == PL_BACKEND_CUDA)
+    if (b->info.kind == PL_BACKEND_CUDA || o->tp > 1)
         return PL_OK;
     PL_TRY(pl_op_timer_create(b->opened.engine, &b->timer, err));
     if (b->info.weight_bytes + b->info.mapped_bytes >= LEAST_IN_MEMORY)
@@ -227,6 +228,8 @@ static pl_status bench_threads(bench *b, int32_t threads, pl_error *err)
     pl_engine_describe(b->opened.engine, &b->info);
     if (b->options->bench_ops && b->info.kind == PL_BACKEND_CUDA)
         return pl_fail(err, PL_ERR_UNSUPPORTED, "--ops: this engine is on a card, expected --backend cpu");
+    if (b->options->bench_ops && b->options->tp > 1)
+        return pl_fail(err, PL_ERR_UNSUPPORTED, "--ops: ranks share the model (--tp), expected one");
     PL_TRY(measure_machine(b, err));
     if (b->options->paths.n == 0)
         PL_TRY(bench_path(b, NULL, err));

@@ -12,7 +12,7 @@
 #include "tools/console.h"
 #include "tools/opened.h"
 #include "tools/serve_keys.h"
-#include "tools/serve_signals.h"
+#include "tools/signals.h"
 
 #define CONNECTIONS 4096
 #define OTHER_DESCRIPTORS 64 /* files, threads' wake-ups, the loop's own */
@@ -20,7 +20,7 @@
 typedef struct server {
     const pl_options *options;
     pl_serve_keys keys;
-    pl_serve_signals *signals;
+    pl_signals *signals;
     pl_opened opened;
     pl_scheduler *scheduler;
     pl_service *service;
@@ -29,22 +29,6 @@ typedef struct server {
 } server;
 
 /* ---- what the options say ---- */
-
-/* "models/e4b-q4.gguf" is "e4b-q4". */
-static char *model_name(const pl_options *options)
-{
-    if (options->alias)
-        return strdup(options->alias);
-    size_t n = strlen(options->model);
-    while (n > 1 && options->model[n - 1] == '/')
-        n--;
-    size_t from = n;
-    while (from > 0 && options->model[from - 1] != '/')
-        from--;
-    if (n - from > 5 && strncmp(options->model + n - 5, ".gguf", 5) == 0)
-        n -= 5;
-    return strndup(options->model + from, n - from);
-}
 
 /* Kept prefixes are written at the end: that they cannot be is told at the beginning. */
 static pl_status check_prefix_cache(const char *file, pl_error *err)
@@ -164,6 +148,11 @@ static pl_status start(server *s, pl_error *err)
     return pl_http_create(&params, pl_service_routes(s->service), s->service, &s->http, err);
 }
 
+static void stop(void *http)
+{
+    pl_http_stop(http);
+}
+
 static pl_status announce(const server *s, pl_error *err)
 {
     if (!s->keys.n && !pl_http_is_local(s->http))
@@ -176,14 +165,14 @@ static pl_status announce(const server *s, pl_error *err)
 static void end(server *s)
 {
     if (s->signals)
-        pl_serve_signals_set(s->signals, NULL);
+        pl_signals_set(s->signals, NULL, NULL);
     if (s->service)
         pl_service_end(s->service);
     pl_scheduler_free(s->scheduler);
     pl_http_free(s->http);
     pl_service_free(s->service);
     pl_opened_free(&s->opened);
-    pl_serve_signals_end(s->signals);
+    pl_signals_end(s->signals);
     pl_serve_keys_free(&s->keys);
     free(s->name);
 }
@@ -191,17 +180,17 @@ static void end(server *s)
 pl_status pl_cmd_serve(const pl_options *options, pl_error *err)
 {
     pl_status status;
-    server s = {.options = options, .name = model_name(options)};
+    server s = {.options = options, .name = pl_opened_name(options)};
     signal(SIGPIPE, SIG_IGN);
     if (!s.name)
         return pl_fail_memory(err, strlen(options->model), "name");
     PL_TRY_GOTO(check_options(options, err));
     PL_TRY_GOTO(pl_serve_keys_read(options, &s.keys, err));
-    PL_TRY_GOTO(pl_serve_signals_begin(&s.signals, err));
+    PL_TRY_GOTO(pl_signals_begin(&s.signals, err));
     PL_TRY_GOTO(try_address(&s, err));
     PL_TRY_GOTO(load(&s, err));
     PL_TRY_GOTO(start(&s, err));
-    pl_serve_signals_set(s.signals, s.http);
+    pl_signals_set(s.signals, stop, s.http);
     PL_TRY_GOTO(announce(&s, err));
     status = pl_http_serve(s.http, options->drain, err);
 fail:

@@ -7,6 +7,7 @@
 
 pl_status pl_cmd_run(const pl_options *options, pl_error *err);
 pl_status pl_cmd_serve(const pl_options *options, pl_error *err);
+pl_status pl_cmd_batch(const pl_options *options, pl_error *err);
 pl_status pl_cmd_transcribe(const pl_options *options, pl_error *err);
 pl_status pl_cmd_inspect(const pl_options *options, pl_error *err);
 pl_status pl_cmd_bench(const pl_options *options, pl_error *err);

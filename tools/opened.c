@@ -1,12 +1,13 @@
 #include "tools/opened.h"
 
 #include <float.h>
+#include <string.h>
 #include <unistd.h>
 
-#include "host/base/progress.h"
 #include "host/base/timeline.h"
 #include "tools/answer_grammar.h"
 #include "tools/console.h"
+#include "tools/loading.h"
 #include "tools/media_shown.h"
 
 /* Sensitivities are measured by exchanging weights of a running engine, which only the CPU's takes. */
@@ -23,6 +24,7 @@ pl_engine_params pl_opened_params(const pl_options *options)
     return (pl_engine_params){
         .backend = backend_of(options),
         .device = options->device,
+        .tp = options->tp,
         .ple = (pl_ple_placement)options->ple,
         .cache = (pl_cache_type)options->cache_type,
         .sessions = options->command == PL_COMMAND_SENSITIVITY ? 3 : 1, /* it compares two of its own */
@@ -34,22 +36,19 @@ pl_engine_params pl_opened_params(const pl_options *options)
     };
 }
 
-typedef struct loading {
-    pl_progress progress;
-    const char *what; /* the part that progress is about, NULL before the first */
-    bool wanted;
-} loading;
-
-static void show_loading(void *user, const char *what, double fraction)
+char *pl_opened_name(const pl_options *options)
 {
-    loading *l = user;
-    if (l->what != what) {
-        if (l->what)
-            pl_progress_finish(&l->progress);
-        pl_progress_start(&l->progress, what, NULL, 1, l->wanted);
-        l->what = what;
-    }
-    pl_progress_update(&l->progress, fraction);
+    if (options->alias)
+        return strdup(options->alias);
+    size_t n = strlen(options->model);
+    while (n > 1 && options->model[n - 1] == '/')
+        n--;
+    size_t from = n;
+    while (from > 0 && options->model[from - 1] != '/')
+        from--;
+    if (n - from > 5 && strncmp(options->model + n - 5, ".gguf", 5) == 0)
+        n -= 5;
+    return strndup(options->model + from, n - from);
 }
 
 /* Why it is not a card that computes, for those who wait in front of a terminal. */
@@ -89,16 +88,15 @@ void pl_opened_tell_rows(const pl_options *options, const pl_engine *engine)
 
 pl_status pl_opened_engine(const pl_options *options, const pl_engine_params *params, pl_opened *opened, pl_error *err)
 {
-    loading l = {.wanted = !options->quiet};
+    pl_loading l = {.wanted = !options->quiet};
     pl_engine_params with_progress = *params;
-    with_progress.progress = show_loading;
+    with_progress.progress = pl_loading_show;
     with_progress.progress_user = &l;
     with_progress.timeline = opened->timeline;
     double begin = pl_timeline_now(opened->timeline);
     pl_status status = pl_engine_create(opened->model, &with_progress, &opened->engine, err);
     pl_timeline_end(opened->timeline, PL_TIMELINE_MAIN, "create engine", begin);
-    if (l.what)
-        pl_progress_finish(&l.progress);
+    pl_loading_end(&l);
     PL_TRY(status);
     describe(options, opened->engine);
     if (options->command == PL_COMMAND_SERVE)

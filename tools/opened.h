@@ -14,6 +14,9 @@ typedef struct pl_opened {
     pl_outfile trace;      /* where it will be written */
 } pl_opened;
 
+/* The model as clients and logs call it: --alias, or "e4b-q4" for "models/e4b-q4.gguf". free(); NULL: no memory. */
+char *pl_opened_name(const pl_options *options);
+
 /* What the options say about the machine. */
 pl_engine_params pl_opened_params(const pl_options *options);
 

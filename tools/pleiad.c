@@ -12,6 +12,7 @@ static pl_status run(const pl_options *options, pl_error *err)
     switch (options->command) {
     case PL_COMMAND_RUN: return pl_cmd_run(options, err);
     case PL_COMMAND_SERVE: return pl_cmd_serve(options, err);
+    case PL_COMMAND_BATCH: return pl_cmd_batch(options, err);
     case PL_COMMAND_TRANSCRIBE: return pl_cmd_transcribe(options, err);
     case PL_COMMAND_INSPECT: return pl_cmd_inspect(options, err);
     case PL_COMMAND_BENCH: return pl_cmd_bench(options, err);

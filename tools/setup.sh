@@ -3,6 +3,7 @@
 # what to install.
 #   tools/setup.sh          to build and run
 #   tools/setup.sh video    also to read videos
+#   tools/setup.sh ranks    also for batch jobs on many machines
 #   tools/setup.sh tests    also for tools/test.sh
 set -u
 
@@ -37,6 +38,11 @@ if [ "${1:-}" = video ] || [ "${1:-}" = tests ]; then
     for library in avformat avcodec avutil swscale swresample; do
         need "lib$library-dev" pkg-config --exists "lib$library"
     done
+fi
+
+if [ "${1:-}" = ranks ] || [ "${1:-}" = tests ]; then
+    need libopenmpi-dev pkg-config --exists ompi-c
+    need openmpi-bin command -v mpirun
 fi
 
 if [ "${1:-}" = tests ]; then

@@ -1,5 +1,6 @@
 #include "host/base/options.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -376,4 +377,17 @@ pl_status pl_cache_dir(char **out, pl_error *err)
     snprintf(path, bytes, "%s%s", base, tail);
     *out = path;
     return PL_OK;
+}
+
+int pl_launched_processes(void)
+{
+    /* Open MPI's mpirun, others that speak PMI, srun; a Slurm batch script alone has none of them. */
+    static const char *const names[] = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *text = getenv(names[i]);
+        long n = text ? strtol(text, NULL, 10) : 0;
+        if (n > 0 && n <= INT_MAX)
+            return (int)n;
+    }
+    return 1;
 }

@@ -12,6 +12,7 @@
 typedef enum pl_command {
     PL_COMMAND_RUN,
     PL_COMMAND_SERVE,
+    PL_COMMAND_BATCH,
     PL_COMMAND_TRANSCRIBE,
     PL_COMMAND_INSPECT,
     PL_COMMAND_BENCH,
@@ -110,6 +111,8 @@ typedef struct pl_options {
     bool no_pin;
     int32_t backend;      /* pl_backend_kind */
     int32_t device;       /* card, counted from 0 */
+    const char *devices;  /* batch: "all", or cards joined by commas */
+    int32_t tp;           /* cards that one engine is split over */
     int32_t ple;          /* pl_ple_placement */
     int32_t cache_type;   /* pl_cache_type */
     int32_t cache_type_k; /* llama.cpp's: 1 + pl_cache_type; 0: not given */
@@ -164,8 +167,8 @@ typedef struct pl_options {
     pl_text_list tensor_types; /* "PATTERN=TYPE" */
     bool pure, dry_run;
 
-    pl_text_list in_files; /* imatrix: files to add to */
-    bool resume;
+    pl_text_list in_files;  /* imatrix: files to add to */
+    bool resume;            /* imatrix, batch */
     int32_t imatrix_format; /* pl_imatrix_format */
 
     const char *slice, *widths, *skip; /* slice: what remains */
@@ -185,6 +188,11 @@ typedef struct pl_options {
     const char *prefix_cache;
     float timeout, drain; /* seconds */
     int64_t max_body;     /* bytes */
+
+    bool ordered, overwrite; /* batch */
+    float deadline;          /* seconds; 0: none */
+    float lost_after;        /* seconds without a sign of life */
+    int32_t share;           /* pl_share_how */
 
     bool debug_chat; /* standard input holds JSON messages */
     bool debug_bos;
@@ -214,5 +222,8 @@ bool pl_options_color(const pl_options *options, int fd);
 /* The folder for what can be made again: XDG_CACHE_HOME/pleiad or HOME/.cache/pleiad. It need not exist.
  * *out: free(). PL_ERR_IO when the environment names no absolute folder. */
 pl_status pl_cache_dir(char **out, pl_error *err);
+
+/* How many processes mpirun or srun has started for this job, as the environment says; 1 where neither did. */
+int pl_launched_processes(void);
 
 #endif

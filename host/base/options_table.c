@@ -5,6 +5,7 @@
 
 #define RUN (1u << PL_COMMAND_RUN)
 #define SERVE (1u << PL_COMMAND_SERVE)
+#define BATCH (1u << PL_COMMAND_BATCH)
 #define INSPECT (1u << PL_COMMAND_INSPECT)
 #define BENCH (1u << PL_COMMAND_BENCH)
 #define EVAL (1u << PL_COMMAND_EVAL)
@@ -20,12 +21,13 @@
 #define TRANSCRIBE (1u << PL_COMMAND_TRANSCRIBE)
 #define HELP (1u << PL_COMMAND_HELP)
 #define READ_TEXT (EVAL | IMATRIX | SENSITIVITY)
-#define ANSWER (RUN | SERVE)
+#define SERVICE (SERVE | BATCH)
+#define ANSWER (RUN | SERVICE)
 #define TOWERS (IMAGE | AUDIO)
-#define COMPUTE (RUN | SERVE | TRANSCRIBE | BENCH | EVAL | IMATRIX | LOGITS)
+#define COMPUTE (RUN | SERVICE | TRANSCRIBE | BENCH | EVAL | IMATRIX | LOGITS)
 #define WRITE_FILE (QUANTIZE | IMATRIX | SENSITIVITY | SLICE)
 #define NEED_MODEL                                                                                                     \
-    (RUN | SERVE | TRANSCRIBE | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS | TOWERS)
+    (RUN | SERVICE | TRANSCRIBE | INSPECT | BENCH | READ_TEXT | WRITE_FILE | TOKENIZE | DETOKENIZE | LOGITS | TOWERS)
 #define EVERY ((1u << PL_COMMANDS) - 1)
 
 #define FIELD(name) offsetof(pl_options, name)
@@ -35,8 +37,8 @@
 const char *const pl_group_titles[PL_GROUPS] = {
     [PL_GROUP_MODEL] = "Model",       [PL_GROUP_INPUT] = "Input",     [PL_GROUP_ANSWER] = "Answer",
     [PL_GROUP_SAMPLING] = "Sampling", [PL_GROUP_PATH] = "Path",       [PL_GROUP_SERVER] = "Server",
-    [PL_GROUP_TYPES] = "Types",       [PL_GROUP_MACHINE] = "Machine", [PL_GROUP_OUTPUT] = "Output",
-    [PL_GROUP_GENERAL] = "General",
+    [PL_GROUP_JOB] = "Job",           [PL_GROUP_TYPES] = "Types",     [PL_GROUP_MACHINE] = "Machine",
+    [PL_GROUP_OUTPUT] = "Output",     [PL_GROUP_GENERAL] = "General",
 };
 
 const pl_command_info pl_command_table[PL_COMMANDS] = {
@@ -69,6 +71,24 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
             .examples = {"On this machine, port 8080", "pleiad serve -m model.gguf", "For others too, with keys",
                          "pleiad serve -m model.gguf --host 0.0.0.0 --api-key-file keys.txt",
                          "Behind a proxy, through a Unix socket", "pleiad serve -m model.gguf --host /run/pleiad.sock"},
+        },
+    [PL_COMMAND_BATCH] =
+        {
+            .name = "batch",
+            .summary = "Answer a file of requests, each exactly once, on all there is",
+            .text =
+                "Reads OpenAI's batch format, a request a line: {\"custom_id\", \"method\", \"url\", \"body\"} for "
+                "/v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses and /v1/messages, and writes a "
+                "result a line, in order of their end unless --ordered. What is wrong with a line is told in its "
+                "result. It may be killed at any time: the same command goes on where it was, by the journal that "
+                "lies beside the output until all is done. "
+                "Each card gets an engine; under mpirun or srun all ranks work on the one file.",
+            .examples = {"A file of requests", "pleiad batch -m model.gguf -i requests.jsonl -o results.jsonl",
+                         "In the order of the requests, in at most two hours",
+                         "pleiad batch -m model.gguf -i in.jsonl -o out.jsonl --ordered --deadline 2h",
+                         "On two of the cards", "pleiad batch -m model.gguf -i in.jsonl -o out.jsonl --device 0,2",
+                         "On several machines",
+                         "mpirun --host a,b,c pleiad batch -m model.gguf -i in.jsonl -o out.jsonl"},
         },
     [PL_COMMAND_TRANSCRIBE] =
         {
@@ -279,6 +299,8 @@ const pl_option pl_option_table[] = {
     {.name = "in", .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(in_file),
      .commands = TRANSCRIBE | TOWERS, .required = TRANSCRIBE | TOWERS, .arg = "FILE", .files = true,
      .help = "what to read; - is standard input"},
+    {.name = "in", .letter = 'i', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(in_file),
+     .commands = BATCH, .required = BATCH, .arg = "FILE", .files = true, .help = "the requests, a JSON object a line"},
     {.name = "language", .letter = 'l', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(language),
      .commands = TRANSCRIBE, .arg = "NAME", .help = "what is spoken: en, de-AT, German ...; default: it is not told"},
     {.name = "prompt", .letter = 'p', .group = PL_GROUP_INPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(prompt),
@@ -444,6 +466,13 @@ const pl_option pl_option_table[] = {
      .arg = "SPEC", .words = {"auto", "e4b", "e2b"},
      .help = "of requests that ask for none: auto (by load), e4b, e2b, or mix:...; default: auto where there are several"},
 
+    {.name = "path", .group = PL_GROUP_PATH, .kind = PL_OPTION_TEXT, .offset = FIELD(path), .commands = BATCH,
+     .arg = "SPEC", .words = {"e4b", "e2b"},
+     .help = "of requests that ask for none: e4b, e2b, or mix:...; default: all of the model"},
+    {.name = "deadline", .group = PL_GROUP_PATH, .kind = PL_OPTION_SECONDS, .offset = FIELD(deadline),
+     .commands = BATCH, .arg = "TIME", .min = 1, .max = 1e9,
+     .help = "be done in TIME, such as 45m or 1h30m: requests that ask for no path get the widest that allows it"},
+
     {.name = "host", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(host), .commands = SERVE,
      .arg = "ADDRESS", .preset = "127.0.0.1", .help = "address or name to listen on, or the path of a Unix socket"},
     {.name = "port", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(port), .commands = SERVE,
@@ -451,20 +480,23 @@ const pl_option pl_option_table[] = {
     {.name = "api-key-file", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(api_key_file),
      .commands = SERVE, .arg = "FILE", .files = true, .help = "API keys, one a line; # begins a comment"},
     {.name = "alias", .letter = 'a', .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(alias),
-     .commands = SERVE, .arg = "NAME", .help = "what clients call the model; default: by its file's name"},
+     .commands = SERVICE, .arg = "NAME", .help = "what clients call the model; default: by its file's name"},
     {.name = "parallel", .word = "np", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(n_parallel),
      .commands = SERVE, .arg = "N", .preset = "64", .min = 1, .max = 4096, .help = "requests to answer at once"},
+    {.name = "parallel", .word = "np", .group = PL_GROUP_JOB, .kind = PL_OPTION_INT, .offset = FIELD(n_parallel),
+     .commands = BATCH, .arg = "N", .preset = "64", .min = 1, .max = 4096,
+     .help = "requests that each engine answers at once"},
     {.name = "kv-tokens", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT64, .offset = FIELD(kv_tokens),
-     .commands = SERVE, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
+     .commands = SERVICE, .arg = "N", .preset = "-1", .min = -1, .max = INFINITY,
      .help = "tokens that all requests and kept prefixes hold together; -1: what there is memory for"},
     {.name = "kv-memory", .group = PL_GROUP_SERVER, .kind = PL_OPTION_BYTES, .offset = FIELD(kv_memory),
-     .commands = SERVE, .arg = "SIZE", .min = 1, .max = 1e15,
+     .commands = SERVICE, .arg = "SIZE", .min = 1, .max = 1e15,
      .help = "the same as memory: at most SIZE, but always room for one context"},
     {.name = "max-queue", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(max_queue),
      .commands = SERVE, .arg = "N", .preset = "1024", .min = 1, .max = 1000000,
      .help = "requests that may wait; more are told to come back later (429)"},
     {.name = "max-tokens", .group = PL_GROUP_SERVER, .kind = PL_OPTION_INT, .offset = FIELD(max_tokens),
-     .commands = SERVE, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
+     .commands = SERVICE, .arg = "N", .preset = "-1", .min = -1, .max = MAX_TOKENS,
      .help = "longest answer; -1: as the context allows"},
     {.name = "prefix-cache", .group = PL_GROUP_SERVER, .kind = PL_OPTION_TEXT, .offset = FIELD(prefix_cache),
      .commands = SERVE, .arg = "FILE", .files = true,
@@ -474,15 +506,29 @@ const pl_option pl_option_table[] = {
     {.name = "no-web", .alias = "no-webui", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLAG, .offset = FIELD(no_web),
      .commands = SERVE, .help = "leave out the chat page"},
     {.name = "allow-media-urls", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLAG, .offset = FIELD(allow_media_urls),
-     .commands = SERVE, .help = "fetch images and sound that requests name by URL; without: only what they hold"},
+     .commands = SERVICE, .help = "fetch images and sound that requests name by URL; without: only what they hold"},
     {.name = "timeout", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLOAT, .offset = FIELD(timeout),
      .commands = SERVE, .arg = "SECONDS", .preset = "30", .min = 0.1, .max = 86400,
      .help = "drop clients that take longer to send a request, or take nothing of an answer for so long"},
     {.name = "max-body", .group = PL_GROUP_SERVER, .kind = PL_OPTION_BYTES, .offset = FIELD(max_body),
-     .commands = SERVE, .arg = "SIZE", .preset = "32MiB", .min = 1024, .max = 1073741824, .help = "largest request"},
+     .commands = SERVICE, .arg = "SIZE", .preset = "32MiB", .min = 1024, .max = 1073741824, .help = "largest request"},
     {.name = "drain", .group = PL_GROUP_SERVER, .kind = PL_OPTION_FLOAT, .offset = FIELD(drain), .commands = SERVE,
      .arg = "SECONDS", .preset = "30", .max = 86400,
      .help = "when asked to end, go on for at most so long with what is under way"},
+
+    {.name = "ordered", .group = PL_GROUP_JOB, .kind = PL_OPTION_FLAG, .offset = FIELD(ordered), .commands = BATCH,
+     .help = "results in the order of the requests, at the end"},
+    {.name = "resume", .group = PL_GROUP_JOB, .kind = PL_OPTION_FLAG, .offset = FIELD(resume), .commands = BATCH,
+     .help = "go on with what an earlier start has left, as is done anyway where its journal is there"},
+    {.name = "overwrite", .alias = "force", .group = PL_GROUP_JOB, .kind = PL_OPTION_FLAG, .offset = FIELD(overwrite),
+     .commands = BATCH, .help = "begin anew, whatever is there of an earlier start or its output"},
+    {.name = "share", .group = PL_GROUP_JOB, .kind = PL_OPTION_CHOICE, .offset = FIELD(share), .commands = BATCH,
+     .preset = "auto", .words = {"auto", "always", "never"},
+     .help = "under mpirun: send the model to the other machines; auto: to those that lack it, or have it on a network's "
+             "file system"},
+    {.name = "lost-after", .group = PL_GROUP_JOB, .kind = PL_OPTION_SECONDS, .offset = FIELD(lost_after),
+     .commands = BATCH, .arg = "TIME", .preset = "60s", .min = 1, .max = 86400,
+     .help = "under mpirun: give up a rank that has been silent for so long"},
 
     {.name = "type", .group = PL_GROUP_TYPES, .kind = PL_OPTION_TEXT, .offset = FIELD(type), .commands = QUANTIZE,
      .arg = "NAME",
@@ -532,8 +578,14 @@ const pl_option pl_option_table[] = {
      .commands = COMPUTE, .preset = "auto", .words = {"auto", "cpu", "cuda"},
      .help = "what computes; auto: a card when there is one that the model fits"},
     {.name = "device", .alias = "main-gpu", .word = "dev", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT,
-     .offset = FIELD(device), .commands = COMPUTE, .arg = "N", .preset = "0", .max = 15,
+     .offset = FIELD(device), .commands = COMPUTE & ~BATCH, .arg = "N", .preset = "0", .max = 15,
      .help = "the card, as 'pleiad inspect --list-devices' numbers them"},
+    {.name = "device", .alias = "main-gpu", .word = "dev", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_TEXT,
+     .offset = FIELD(devices), .commands = BATCH, .arg = "N[,N...]", .preset = "all", .words = {"all"},
+     .help = "the cards, each with an engine of its own; under mpirun all ranks of a machine share them"},
+    {.name = "tp", .alias = "tensor-parallel", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_INT, .offset = FIELD(tp),
+     .commands = COMPUTE, .arg = "N", .preset = "1", .min = 1, .max = 16,
+     .help = "split each engine over N cards, for cards too small for the model"},
     {.name = "ple", .group = PL_GROUP_MACHINE, .kind = PL_OPTION_CHOICE, .offset = FIELD(ple), .commands = COMPUTE,
      .preset = "auto", .words = {"auto", "vram", "pinned", "host", "disk"},
      .help = "where the per-layer table is kept: with a card on it, in pinned or in pageable memory of the host, or in "
@@ -562,6 +614,8 @@ const pl_option pl_option_table[] = {
     {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
      .commands = WRITE_FILE, .required = WRITE_FILE, .arg = "FILE", .files = true, .help = "what to write"},
     {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
+     .commands = BATCH, .required = BATCH, .arg = "FILE", .files = true, .help = "the results, once all are there"},
+    {.name = "out", .letter = 'o', .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(out_file),
      .commands = TRANSCRIBE, .arg = "FILE", .files = true, .help = "write to FILE instead of standard output"},
     {.name = "format", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_CHOICE, .offset = FIELD(text_format),
      .commands = TRANSCRIBE, .preset = "txt", .words = {"txt", "srt", "vtt", "json"},
@@ -587,6 +641,8 @@ const pl_option pl_option_table[] = {
              "share of the machine's bandwidth and peak that is"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json),
      .commands = RUN | INSPECT | EVAL | QUANTIZE | SLICE, .help = "print JSON"},
+    {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json), .commands = BATCH,
+     .help = "print the summary as JSON"},
     {.name = "json", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_FLAG, .offset = FIELD(json), .commands = TRANSCRIBE,
      .help = "the same as --format json; with --live a line for each segment, with its delay"},
     {.name = "trace", .group = PL_GROUP_OUTPUT, .kind = PL_OPTION_TEXT, .offset = FIELD(trace),

@@ -10,6 +10,7 @@ typedef enum pl_option_kind {
     PL_OPTION_INT64,    /* int64_t in [min, max]; max = INFINITY: any */
     PL_OPTION_FLOAT,    /* float in [min, max] */
     PL_OPTION_BYTES,    /* int64_t in [min, max]: "3GB", "2900 MiB" */
+    PL_OPTION_SECONDS,  /* float in [min, max]: "90s", "45m", "1h30m" */
     PL_OPTION_CHOICE,   /* int32_t: index into words */
     PL_OPTION_TEXT,     /* const char * */
     PL_OPTION_TEXTS,    /* pl_text_list, repeatable */
@@ -27,6 +28,7 @@ typedef enum pl_option_group {
     PL_GROUP_SAMPLING,
     PL_GROUP_PATH,
     PL_GROUP_SERVER,
+    PL_GROUP_JOB,
     PL_GROUP_TYPES,
     PL_GROUP_MACHINE,
     PL_GROUP_OUTPUT,

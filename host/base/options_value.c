@@ -102,6 +102,7 @@ static void put_allowed(text_buffer *b, const pl_option *option)
         put_range(b, option);
         break;
     case PL_OPTION_BYTES: put(b, "a size such as 3GB, 2900MB or 2.5GiB"); break;
+    case PL_OPTION_SECONDS: put(b, "a time such as 90s, 45m, 2.5h or 1h30m"); break;
     case PL_OPTION_INTS:
         put(b, "whole numbers");
         put_range(b, option);
@@ -345,6 +346,29 @@ static pl_status set_bytes(int64_t *field, const pl_option *option, const char *
     return PL_OK;
 }
 
+/* Parts with units of falling size, "1h30m"; a number alone is seconds. */
+static pl_status set_seconds(float *field, const pl_option *option, const char *text, pl_error *err)
+{
+    static const char units[] = "dhms";
+    static const double seconds[] = {86400, 3600, 60, 1};
+    const char *p = text, *least_unit = units;
+    double sum = 0, value;
+    while (read_float(p, &p, &value) && value >= 0) {
+        const char *unit = *p ? strchr(least_unit, *p) : NULL;
+        if (!unit && (*p || p == text || least_unit != units))
+            break;
+        sum += value * (unit ? seconds[unit - units] : 1);
+        if (!unit || !*++p) {
+            if (!in_range(option, sum))
+                break;
+            *field = (float)sum;
+            return PL_OK;
+        }
+        least_unit = unit + 1;
+    }
+    return pl_option_fail_value(option, text, NULL, err);
+}
+
 pl_status pl_option_set(pl_options *options, const pl_option *option, const char *text, pl_error *err)
 {
     void *field = (char *)options + option->offset;
@@ -354,6 +378,7 @@ pl_status pl_option_set(pl_options *options, const pl_option *option, const char
     case PL_OPTION_INT64:
     case PL_OPTION_FLOAT: return set_number(field, option, text, err);
     case PL_OPTION_BYTES: return set_bytes(field, option, text, err);
+    case PL_OPTION_SECONDS: return set_seconds(field, option, text, err);
     case PL_OPTION_CHOICE: return set_choice(field, option, text, err);
     case PL_OPTION_TEXT: *(const char **)field = text; return PL_OK;
     case PL_OPTION_TEXTS: return add_text(field, text, err);

@@ -54,7 +54,8 @@ void pl_progress_format(const pl_progress *progress, double done, double elapsed
         if (fraction > 0)
             format_left(left, sizeof left, elapsed_s * (1 - fraction) / fraction);
     }
-    int others = (int)(strlen(progress->label) + strlen(rate) + strlen(left)) + 9;
+    const char *more = progress->more ? progress->more : "";
+    int others = (int)(strlen(progress->label) + strlen(rate) + strlen(more) + strlen(left)) + 9;
     int width = columns - others > BAR_COLUMNS ? BAR_COLUMNS : columns - others;
     width = width < 0 ? 0 : width;
     int filled = (int)(fraction * width);
@@ -64,7 +65,7 @@ void pl_progress_format(const pl_progress *progress, double done, double elapsed
         bar[filled] = '>';
     bar[width] = '\0';
     size_t limit = columns > 0 && (size_t)columns < size ? (size_t)columns + 1 : size;
-    snprintf(out, limit, "%s [%s] %3d %%%s%s", progress->label, bar, (int)(fraction * 100), rate, left);
+    snprintf(out, limit, "%s [%s] %3d %%%s%s%s", progress->label, bar, (int)(fraction * 100), rate, more, left);
 }
 
 static int terminal_columns(void)

@@ -8,6 +8,7 @@
 typedef struct pl_progress {
     const char *label; /* borrowed */
     const char *unit;  /* "B" counts bytes in kB, MB, ...; other units as they are; NULL: no rate */
+    const char *more;  /* said behind the rate; borrowed, NULL: nothing */
     double total;
     double start, drawn; /* seconds; drawn: 0 when no line is shown */
     bool on;

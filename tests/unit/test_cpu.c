@@ -83,4 +83,9 @@ Test(progress, line)
     shows(1, NULL, 1, 0.1, 80, "load [==============================] 100 %");
     shows(0, NULL, 0, 1, 80, "load [>                             ]   0 %");
     shows(1, NULL, 5, 1, 12, "load [] 100 ");
+
+    char more[256];
+    pl_progress p = {.label = "load", .unit = "requests", .more = "  7 tokens/s", .total = 100};
+    pl_progress_format(&p, 50, 10, 70, more, sizeof more);
+    cr_assert_str_eq(more, "load [=========>        ]  50 %  5.0 requests/s  7 tokens/s  0:10 left");
 }

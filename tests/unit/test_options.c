@@ -311,6 +311,32 @@ Test(options, serving)
     pl_options_free(&o);
 }
 
+Test(options, batch)
+{
+    static const struct {
+        const char *text;
+        float seconds;
+    } times[] = {{"90", 90}, {"90s", 90}, {"1.5m", 90}, {"2h", 7200}, {"1h30m", 5400}, {"1d2h3m4s", 93784}};
+    for (size_t i = 0; i < sizeof times / sizeof times[0]; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "batch -m m -i a -o b --deadline %s", times[i].text);
+        pl_options o = parsed(line);
+        cr_assert_float_eq(o.deadline, times[i].seconds, 0, "%s: %g", line, (double)o.deadline);
+        cr_assert_float_eq(o.lost_after, 60, 0);
+        cr_assert_str_eq(o.devices, "all");
+        cr_assert(!o.path && !o.ordered && !o.overwrite);
+        pl_options_free(&o);
+    }
+    static const char *const none[] = {"soon", "1x", "30m1h", "1h30", "-1m", "1h1h", "m", "0", "1e12"};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++) {
+        char line[64], message[128];
+        snprintf(line, sizeof line, "batch -m m -i a -o b --deadline %s", none[i]);
+        snprintf(message, sizeof message, "--deadline takes a time such as 90s, 45m, 2.5h or 1h30m, not '%s'", none[i]);
+        fails(line, message);
+    }
+    fails("batch -m m -o b", "'batch' needs --in FILE: the requests, a JSON object a line");
+}
+
 Test(options, help_and_version)
 {
     gives_help("help", PL_COMMANDS);

@@ -1,4 +1,4 @@
-#include "tools/serve_signals.h"
+#include "tools/signals.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -7,11 +7,12 @@
 
 #define END SIGUSR1 /* our own word to the thread */
 
-struct pl_serve_signals {
+struct pl_signals {
     pthread_t thread;
     sigset_t awaited, before;
     pthread_mutex_t lock; /* of what follows */
-    pl_http *http;
+    void (*heard)(void *user);
+    void *user;
     bool ends;
 };
 
@@ -28,7 +29,7 @@ static void end_program(int number)
 
 static void *await(void *arg)
 {
-    pl_serve_signals *s = arg;
+    pl_signals *s = arg;
     bool ends = false;
     while (!ends) {
         int number;
@@ -36,8 +37,8 @@ static void *await(void *arg)
             return NULL;
         pthread_mutex_lock(&s->lock);
         ends = s->ends;
-        if (number != END && s->http)
-            pl_http_stop(s->http);
+        if (number != END && s->heard)
+            s->heard(s->user);
         else if (number != END)
             end_program(number);
         pthread_mutex_unlock(&s->lock);
@@ -45,9 +46,9 @@ static void *await(void *arg)
     return NULL;
 }
 
-pl_status pl_serve_signals_begin(pl_serve_signals **out, pl_error *err)
+pl_status pl_signals_begin(pl_signals **out, pl_error *err)
 {
-    pl_serve_signals *s = calloc(1, sizeof *s);
+    pl_signals *s = calloc(1, sizeof *s);
     if (!s)
         return pl_fail_memory(err, sizeof *s, "signals");
     pthread_mutex_init(&s->lock, NULL);
@@ -67,14 +68,15 @@ pl_status pl_serve_signals_begin(pl_serve_signals **out, pl_error *err)
     return PL_OK;
 }
 
-void pl_serve_signals_set(pl_serve_signals *s, pl_http *http)
+void pl_signals_set(pl_signals *s, void (*heard)(void *user), void *user)
 {
     pthread_mutex_lock(&s->lock);
-    s->http = http;
+    s->heard = heard;
+    s->user = user;
     pthread_mutex_unlock(&s->lock);
 }
 
-void pl_serve_signals_end(pl_serve_signals *s)
+void pl_signals_end(pl_signals *s)
 {
     if (!s)
         return;

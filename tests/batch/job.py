@@ -1,0 +1,100 @@
+"""Batch jobs for tests: files of requests, runs of `pleiad batch`, what came of them."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+
+QUESTIONS = [
+    "What is the capital of France?", "What is 3 plus 4?", "Count to five.", "What colour is the sky?",
+    "Say hello.", "Which animal says meow?", "What is the opposite of hot?", "Name a fruit.",
+]
+SYSTEM = "You answer in one short line. " * 12
+
+
+def chat(text, system=None, **more):
+    messages = [{"role": "system", "content": system}] if system else []
+    body = {"model": "any", "messages": messages + [{"role": "user", "content": text}], "temperature": 0}
+    return "/v1/chat/completions", body | more
+
+
+def line(name, url_and_body):
+    url, body = url_and_body
+    return json.dumps({"custom_id": name, "method": "POST", "url": url, "body": body})
+
+
+def mixed_lines(n, seed=1):
+    """Chats with and without a common beginning, completions, embeddings, another path, now and then a bad line."""
+    rng = random.Random(seed)
+    lines = []
+    for i in range(n):
+        question = f"{rng.choice(QUESTIONS)} ({rng.randrange(1000)})"
+        kind = rng.randrange(12)
+        most = rng.choice([1, 4, 8, 24])
+        if kind < 4:
+            what = chat(question, max_tokens=most)
+        elif kind < 7:
+            what = chat(question, SYSTEM, max_tokens=most)
+        elif kind == 7:
+            what = chat(question, max_tokens=most, path="e2b")
+        elif kind < 10:
+            what = "/v1/completions", {"model": "any", "prompt": question, "max_tokens": most, "temperature": 0}
+        elif kind == 10:
+            what = "/v1/embeddings", {"model": "any", "input": question}
+        else:
+            what = chat(question, max_tokens=-most)
+        lines.append(line(f"request-{i}", what))
+    return lines
+
+
+class Job:
+    """A file of requests in a folder, and the command that answers it."""
+
+    def __init__(self, pleiad, model, folder, lines=None, launch=()):
+        self.folder, self.launch = folder, list(launch)
+        self.input, self.output = os.path.join(folder, "in.jsonl"), os.path.join(folder, "out.jsonl")
+        self.command = [*self.launch, pleiad, "batch", "-m", model, "-i", self.input, "-o", self.output]
+        if lines is not None:
+            with open(self.input, "w", encoding="utf-8") as file:
+                file.write("".join(text + "\n" for text in lines))
+
+    def start(self, *options, **how):
+        return subprocess.Popen([*self.command, *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                start_new_session=True, **how)
+
+    def run(self, *options, timeout=300, **how):
+        process = self.start(*options, **how)
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            if process.poll() is None:
+                kill_all(process)
+        return process.returncode, out, err
+
+    def results(self):
+        with open(self.output, encoding="utf-8") as file:
+            return [json.loads(text) for text in file]
+
+    def leftovers(self):
+        return sorted(set(os.listdir(self.folder)) - {"in.jsonl", "out.jsonl"})
+
+
+def kill_all(process, number=signal.SIGKILL):
+    """The process and all it has started."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        pass
+    process.communicate()
+
+
+def said(result):
+    """Of a result what must not depend on how the job went: all but ids and times."""
+    response = result["response"]
+    if response is None:
+        return {"custom_id": result["custom_id"], "error": result["error"]}
+    body = {key: value for key, value in response["body"].items() if key not in ("id", "created")}
+    for key in ("pleiad", "timings", "usage"):
+        body.pop(key, None)
+    return {"custom_id": result["custom_id"], "status": response["status_code"], "body": body}
