@@ -88,6 +88,22 @@ static pl_status order_processors(pl_topology *t, pl_error *err)
     return PL_OK;
 }
 
+/* hwloc's own way to do this gives up where threads of the process are bound to different processors. */
+static pl_status restrict_to_thread(pl_topology *t, pl_error *err)
+{
+    hwloc_bitmap_t allowed = hwloc_bitmap_alloc();
+    if (!allowed)
+        return pl_fail_memory(err, sizeof *t, "topology");
+    bool known = hwloc_get_cpubind(t->machine, allowed, HWLOC_CPUBIND_THREAD) == 0;
+    bool failed = known && hwloc_topology_restrict(t->machine, allowed, 0) != 0;
+    hwloc_bitmap_free(allowed);
+    return failed ? pl_fail(err, PL_ERR_IO,
+                            "topology of this machine: cannot be restricted to the processors that this "
+                            "process may use: %s",
+                            strerror(errno))
+                  : PL_OK;
+}
+
 static pl_status load(pl_topology *t, const char *xml, pl_error *err)
 {
     const char *name = xml ? xml : "this machine";
@@ -96,12 +112,12 @@ static pl_status load(pl_topology *t, const char *xml, pl_error *err)
         t->machine = NULL;
         return pl_fail_memory(err, sizeof *t, "topology");
     }
-    unsigned long flags = xml ? 0 : HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM | HWLOC_TOPOLOGY_FLAG_RESTRICT_TO_CPUBINDING;
+    unsigned long flags = xml ? 0 : HWLOC_TOPOLOGY_FLAG_IS_THISSYSTEM;
     if ((xml && hwloc_topology_set_xml(t->machine, xml) != 0) || hwloc_topology_set_flags(t->machine, flags) != 0 ||
         hwloc_topology_load(t->machine) != 0)
         return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "topology of %s: cannot read: %s", name,
                        errno ? strerror(errno) : "not a recorded machine");
-    return PL_OK;
+    return xml ? PL_OK : restrict_to_thread(t, err);
 }
 
 pl_status pl_topology_open(const char *xml, pl_topology **out, pl_error *err)

@@ -8,7 +8,7 @@
 typedef struct pl_topology pl_topology;
 
 /* xml: a recorded machine (hwloc's lstopo --of xml), or NULL for this one, restricted to the processors
- * that this process may use. */
+ * that this thread may use. */
 pl_status pl_topology_open(const char *xml, pl_topology **out, pl_error *err);
 void pl_topology_close(pl_topology *topology);
 
