@@ -84,15 +84,16 @@ static pl_status deal_cards(cards *c, int tp, const pl_ranks *ranks, pl_error *e
 static pl_status share_threads(const pl_ranks *ranks, pl_engine_params *params, pl_error *err)
 {
     pl_topology *topology;
-    if (!ranks || ranks->n_local == 1 || params->threads > 0)
+    if (!ranks || ranks->n_local == 1)
         return PL_OK;
     PL_TRY(pl_topology_open(NULL, &topology, err));
     int cores = pl_topology_cores(topology), processors = pl_topology_processors(topology);
     pl_topology_close(topology);
     if (processors < sysconf(_SC_NPROCESSORS_ONLN))
         return PL_OK;
-    params->threads = cores > ranks->n_local ? cores / ranks->n_local : 1;
-    params->no_pin = true;
+    params->no_pin = true; /* each would take the same cores first */
+    if (params->threads == 0)
+        params->threads = cores > ranks->n_local ? cores / ranks->n_local : 1;
     return PL_OK;
 }
 
