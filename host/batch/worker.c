@@ -5,6 +5,7 @@
 #include "host/batch/station.h"
 
 #define MOST_WINDOW 512 /* half of what a service lets wait to be read */
+#define SPARE 4         /* lines that wait, beside a quarter of those in steps: what was taken goes nowhere else */
 #define DEFAULT_BYTES ((size_t)256 << 20)
 
 struct pl_worker {
@@ -47,7 +48,7 @@ static int32_t choose_window(const pl_worker *w, const pl_engine *engine)
 {
     pl_engine_info info;
     pl_engine_describe(engine, &info);
-    int32_t window = w->params.window > 0 ? w->params.window : 2 * info.sessions;
+    int32_t window = w->params.window > 0 ? w->params.window : info.sessions + info.sessions / 4 + SPARE;
     return window < MOST_WINDOW ? window : MOST_WINDOW;
 }
 

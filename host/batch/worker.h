@@ -17,9 +17,10 @@ typedef struct pl_worker_params {
     int32_t n_engines;
     pl_service_params service; /* name, path and sampling for lines that say nothing; any_model as wished */
     pl_work_source source;
-    uint64_t seed;  /* of the ids of records: pl_record_seed() */
-    int32_t window; /* lines under way an engine, at most; 0: twice its sessions, which fills steps; at most 512 */
-    size_t bytes;   /* no more is taken while those under way of an engine have so many; 0: 256 MiB */
+    uint64_t seed; /* of the ids of records: pl_record_seed() */
+    int32_t
+        window; /* lines under way an engine, at most; 0: a little more than its sessions, which fills steps; at most 512 */
+    size_t bytes; /* no more is taken while those under way of an engine have so many; 0: 256 MiB */
 } pl_worker_params;
 
 pl_status pl_worker_create(const pl_worker_params *params, pl_worker **out, pl_error *err);
