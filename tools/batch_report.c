@@ -187,6 +187,15 @@ void pl_batch_report_free(pl_batch_report *r)
 
 /* ---- the summary ---- */
 
+static void put_known(pl_json *json, const char *key, int64_t value, bool known)
+{
+    pl_json_key(json, key);
+    if (known)
+        pl_json_int(json, value);
+    else
+        pl_json_null(json);
+}
+
 static void put_joules(pl_json *json, const char *key, double value)
 {
     pl_json_put_double(json, key, value < 0 ? (double)NAN : value);
@@ -199,8 +208,8 @@ static void put_json(const pl_batch_report *r)
     pl_json_begin_object(&json);
     pl_json_put_string(&json, "output", r->params.options->out_file);
     pl_json_put_int(&json, "requests", r->now.lines);
-    pl_json_put_int(&json, "answered", r->now.done - r->now.failed);
-    pl_json_put_int(&json, "failed", r->now.failed);
+    put_known(&json, "answered", r->now.done - r->now.failed, !r->params.answered);
+    put_known(&json, "failed", r->now.failed, !r->params.answered);
     pl_json_put_int(&json, "kept", r->begun.done);
     pl_json_put_int(&json, "ranks", r->ranks);
     pl_json_put_int(&json, "engines", r->params.engines);

@@ -14,6 +14,7 @@ typedef struct pl_batch_report_params {
     pl_results *results;
     pl_crew *crew; /* NULL: there is only this process */
     int engines;   /* of this process */
+    bool answered; /* before: how many of the results are errors is not known */
     bool energy;   /* this machine is all that works */
 } pl_batch_report_params;
 

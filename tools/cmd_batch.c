@@ -95,6 +95,8 @@ static pl_status open_model(job *j, pl_error *err)
     PL_TRY(pl_model_open(path, &j->model, err));
     if (mmproj)
         PL_TRY(pl_model_add_towers(j->model, mmproj, err));
+    if (j->options.draft_path)
+        PL_TRY(pl_model_check_path(j->model, j->options.draft_path, err));
     return j->options.path ? pl_model_check_path(j->model, j->options.path, err) : PL_OK;
 }
 
@@ -247,9 +249,10 @@ static void stop(void *user)
 {
     job *j = user;
     pl_error why;
+    pl_fail(&why, PL_ERR_CANCELLED, "stopped by a signal");
     if (j->dealer)
         pl_dealer_stop(j->dealer, NULL);
-    else if (pl_fail(&why, PL_ERR_CANCELLED, "stopped by a signal") != PL_OK)
+    else
         pl_crew_cannot_work(j->crew, &why);
     stop_worker(j);
 }
@@ -281,6 +284,7 @@ static pl_status begin_report(job *j, pl_error *err)
                                      .results = j->results,
                                      .crew = j->crew,
                                      .engines = j->engines.n,
+                                     .answered = j->answered,
                                      .energy = !j->ranks || j->ranks->n_local == j->ranks->size};
     return pl_batch_report_begin(&params, &j->report, err);
 }
@@ -373,7 +377,7 @@ static pl_status finish(job *j, pl_error *err)
     return PL_OK;
 }
 
-/* Engines first: the worker's threads use them no more. */
+/* Who uses something goes before it. */
 static void release(job *j)
 {
     pl_batch_report_free(j->report);
