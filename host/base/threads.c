@@ -222,32 +222,19 @@ static bool all_different(int n, const int *cpus)
     return true;
 }
 
-static bool may_spin(int n, const int *cpus)
+bool pl_threads_have_room(int n)
 {
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
         online = CPU_COUNT(&allowed);
-    return n <= online && (!cpus || all_different(n, cpus));
+    return n <= online;
 }
 
 static int start_on(worker *w, pthread_attr_t *attr, const int *cpu)
 {
-    if (!cpu)
-        return pthread_create(&w->thread, attr, run_worker, w);
-    if (*cpu < 0)
-        return EINVAL;
-    cpu_set_t *set = CPU_ALLOC((size_t)*cpu + 1);
-    size_t bytes = CPU_ALLOC_SIZE((size_t)*cpu + 1);
-    if (!set)
-        return ENOMEM;
-    CPU_ZERO_S(bytes, set);
-    CPU_SET_S((size_t)*cpu, bytes, set);
-    int error = pthread_attr_setaffinity_np(attr, bytes, set);
-    if (!error)
-        error = pthread_create(&w->thread, attr, run_worker, w);
-    CPU_FREE(set);
-    return error;
+    int error = cpu ? pl_thread_bind_new(attr, cpu, 1) : 0;
+    return error ? error : pthread_create(&w->thread, attr, run_worker, w);
 }
 
 static pl_status start_workers(pl_pool *pool, const int *cpus, pl_error *err)
@@ -279,7 +266,8 @@ pl_status pl_pool_create(int n_threads, const int *cpus, pl_pool **out, pl_error
         return pl_fail_memory(err, sizeof *pool, "threads");
     memset(pool, 0, sizeof *pool);
     pool->n_threads = n_threads;
-    pool->spin_ns = may_spin(n_threads, cpus) ? SPIN_NS : 0;
+    bool alone = !cpus || all_different(n_threads, cpus);
+    pool->spin_ns = alone && pl_threads_have_room(n_threads) ? SPIN_NS : 0;
     pool->workers = calloc((size_t)n_threads, sizeof *pool->workers);
     if (!pool->workers) {
         free(pool);
@@ -311,21 +299,50 @@ void pl_pool_free(pl_pool *pool)
     free(pool);
 }
 
-pl_status pl_thread_bind(const int *cpus, int n, pl_error *err)
+/* NULL: no memory, or (errno) a number that is none. CPU_FREE(). */
+static cpu_set_t *make_set(const int *cpus, int n, size_t *bytes)
 {
     int most = 0;
-    for (int i = 0; i < n; i++)
+    for (int i = 0; i < n; i++) {
+        if (cpus[i] < 0) {
+            errno = EINVAL;
+            return NULL;
+        }
         most = cpus[i] > most ? cpus[i] : most;
+    }
     cpu_set_t *set = CPU_ALLOC((size_t)most + 1);
-    size_t bytes = CPU_ALLOC_SIZE((size_t)most + 1);
+    *bytes = CPU_ALLOC_SIZE((size_t)most + 1);
     if (!set)
-        return pl_fail_memory(err, bytes, "processors of a thread");
-    CPU_ZERO_S(bytes, set);
+        return NULL;
+    CPU_ZERO_S(*bytes, set);
     for (int i = 0; i < n; i++)
-        CPU_SET_S((size_t)cpus[i], bytes, set);
-    int error = sched_setaffinity(0, bytes, set) == 0 ? 0 : errno;
+        CPU_SET_S((size_t)cpus[i], *bytes, set);
+    return set;
+}
+
+int pl_thread_bind_new(pthread_attr_t *attr, const int *cpus, int n)
+{
+    size_t bytes;
+    errno = ENOMEM;
+    cpu_set_t *set = make_set(cpus, n, &bytes);
+    if (!set)
+        return errno;
+    int error = pthread_attr_setaffinity_np(attr, bytes, set);
     CPU_FREE(set);
-    return error ? pl_fail(err, PL_ERR_IO, "a thread cannot run on its %d processors: %s", n, strerror(error)) : PL_OK;
+    return error;
+}
+
+pl_status pl_thread_bind(const int *cpus, int n, pl_error *err)
+{
+    size_t bytes;
+    errno = ENOMEM;
+    cpu_set_t *set = make_set(cpus, n, &bytes);
+    int error = set && sched_setaffinity(0, bytes, set) == 0 ? 0 : errno;
+    if (set)
+        CPU_FREE(set);
+    return error ? pl_fail(err, error == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO,
+                           "a thread cannot run on its %d processors: %s", n, strerror(error))
+                 : PL_OK;
 }
 
 int pl_pool_threads(const pl_pool *pool)

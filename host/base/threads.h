@@ -5,6 +5,8 @@
 #ifndef PL_BASE_THREADS_H
 #define PL_BASE_THREADS_H
 
+#include <pthread.h>
+
 #include "host/base/status.h"
 
 typedef struct pl_pool pl_pool;
@@ -17,6 +19,12 @@ int pl_pool_threads(const pl_pool *pool);
 
 /* Lets the calling thread, and threads that it starts from now on, run only on these processors. */
 pl_status pl_thread_bind(const int *cpus, int n, pl_error *err);
+
+/* The same for a thread that is yet to be started. Returns 0, or an errno. */
+int pl_thread_bind_new(pthread_attr_t *attr, const int *cpus, int n);
+
+/* Whether the calling thread may use as many processors: only then do waiting threads spin. */
+bool pl_threads_have_room(int n);
 
 /* Works on items [begin, end); thread in [0, pl_pool_threads()). */
 typedef void (*pl_pool_fn)(void *ctx, int64_t begin, int64_t end, int thread);

@@ -1,17 +1,12 @@
 /* All ranks say where their data is and meet; each then makes its share of the result, for everyone; they meet again.
  *
  * Whoever comes early spins for a while, then sleeps, like the threads of a pool (host/base/threads.c). */
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
 #include "host/cpu/comm_local.h"
 
 #include "host/base/clock.h"
 #include "host/cpu/stream.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -181,8 +176,7 @@ static bool has_room(pl_backend *const *backends, int n)
     int threads = 0;
     for (int i = 0; i < n; i++)
         threads += pl_pool_threads(backends[i]->pool);
-    cpu_set_t allowed;
-    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 && threads <= CPU_COUNT(&allowed);
+    return pl_threads_have_room(threads);
 }
 
 pl_status pl_comm_create_local(pl_backend *const *backends, int n, pl_comm **out, pl_error *err)

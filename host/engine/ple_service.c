@@ -10,7 +10,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -184,23 +183,6 @@ pl_ple_stats pl_ple_service_stats(pl_ple_service *s)
 
 /* ---- life ---- */
 
-static int bind_to(pthread_attr_t *attr, const int *cpus, int n)
-{
-    int most = 0;
-    for (int i = 0; i < n; i++)
-        most = cpus[i] > most ? cpus[i] : most;
-    cpu_set_t *set = CPU_ALLOC((size_t)most + 1);
-    size_t bytes = CPU_ALLOC_SIZE((size_t)most + 1);
-    if (!set)
-        return ENOMEM;
-    CPU_ZERO_S(bytes, set);
-    for (int i = 0; i < n; i++)
-        CPU_SET_S((size_t)cpus[i], bytes, set);
-    int error = pthread_attr_setaffinity_np(attr, bytes, set);
-    CPU_FREE(set);
-    return error;
-}
-
 /* Signals are for the program's own threads. */
 static int start_thread(pl_ple_service *s)
 {
@@ -210,7 +192,7 @@ static int start_thread(pl_ple_service *s)
     if (error)
         return error;
     if (s->params.n_cpus > 0)
-        error = bind_to(&attr, s->params.cpus, s->params.n_cpus);
+        error = pl_thread_bind_new(&attr, s->params.cpus, s->params.n_cpus);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     if (!error)

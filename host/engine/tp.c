@@ -1,10 +1,5 @@
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
-
 #include "host/engine/tp.h"
 
-#include <sched.h>
 #include <stdlib.h>
 
 pl_status pl_tp_create(const pl_checkpoint *checkpoint, int n, pl_tp **out, pl_error *err)
@@ -50,18 +45,12 @@ void pl_tp_free(pl_tp *ranks)
     free(ranks);
 }
 
-static bool has_room(int threads)
-{
-    cpu_set_t allowed;
-    return sched_getaffinity(0, sizeof allowed, &allowed) == 0 && threads <= CPU_COUNT(&allowed);
-}
-
 pl_status pl_tp_connect(pl_tp *ranks, pl_backend *first, int threads, pl_error *err)
 {
     pl_backend *backends[PL_COMM_MOST] = {first};
     for (int i = 1; i < ranks->n; i++)
         backends[i] = ranks->rank[i].backend;
-    PL_TRY(pl_team_create(ranks->n, has_room(threads), &ranks->team, err));
+    PL_TRY(pl_team_create(ranks->n, pl_threads_have_room(threads), &ranks->team, err));
     pl_comm *comm[PL_COMM_MOST];
     PL_TRY(pl_comm_create(backends, ranks->n, comm, err));
     for (int i = 0; i < ranks->n; i++)
