@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "host/batch/file_io.h"
 #include "host/batch/record.h"
 
 typedef char record_id[PL_RECORD_ID_BYTES];
@@ -18,11 +19,9 @@ static bool is_regular(const char *path)
 
 static pl_status has_journal(const char *out, bool *has, pl_error *err)
 {
-    size_t n = strlen(out) + sizeof ".journal";
-    char *path = malloc(n);
+    char *path = pl_file_beside(out, ".journal");
     if (!path)
-        return pl_fail_memory(err, n, "the name of a journal");
-    snprintf(path, n, "%s.journal", out);
+        return pl_fail(err, errno == ENOMEM ? PL_ERR_MEMORY : PL_ERR_IO, "%s: %s", out, strerror(errno));
     *has = is_regular(path);
     free(path);
     return PL_OK;

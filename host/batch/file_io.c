@@ -4,7 +4,9 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static pl_status fail_write(const char *path, int error, pl_error *err)
@@ -57,4 +59,16 @@ pl_status pl_folder_sync(const char *path, pl_error *err)
     if (fd >= 0)
         close(fd);
     return ok ? PL_OK : fail_write(folder, error, err);
+}
+
+char *pl_file_beside(const char *path, const char *suffix)
+{
+    struct stat info;
+    char *own = stat(path, &info) == 0 ? realpath(path, NULL) : strdup(path);
+    size_t n = own ? strlen(own) + strlen(suffix) + 1 : 0;
+    char *made = own ? malloc(n) : NULL;
+    if (made)
+        snprintf(made, n, "%s%s", own, suffix);
+    free(own);
+    return made;
 }

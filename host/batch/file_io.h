@@ -11,4 +11,7 @@ pl_status pl_file_sync(int fd, const char *path, pl_error *err); /* what it hold
 /* Names that were made or changed in the folder of the file survive a power cut. */
 pl_status pl_folder_sync(const char *path, pl_error *err);
 
+/* The name of a file that belongs to `path`: its own, links followed where it is there, and a suffix. free(); NULL: errno. */
+char *pl_file_beside(const char *path, const char *suffix);
+
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "host/batch/file_io.h"
 #include "host/batch/results_parts.h"
 #include "host/batch/span_reader.h"
 
@@ -39,15 +40,6 @@ static void note(const opening *o, const char *fmt, ...)
 
 /* ---- names ---------------------------------------------------------------------------------------- */
 
-static char *with_suffix(const char *path, const char *suffix)
-{
-    size_t n = strlen(path) + strlen(suffix) + 1;
-    char *made = malloc(n);
-    if (made)
-        snprintf(made, n, "%s%s", path, suffix);
-    return made;
-}
-
 static bool exists(const char *path)
 {
     struct stat info;
@@ -58,17 +50,16 @@ static bool exists(const char *path)
 static pl_status make_names(pl_results *r, const char *out, pl_error *err)
 {
     struct stat info;
-    bool there = stat(out, &info) == 0;
-    if (there && !S_ISREG(info.st_mode))
+    if (stat(out, &info) == 0 && !S_ISREG(info.st_mode))
         return pl_fail(err, PL_ERR_ARGUMENT,
                        "%s: is %s; the results of a batch need a file, which is kept with a journal "
                        "beside it until it is whole",
                        out, S_ISDIR(info.st_mode) ? "a folder" : "not a regular file");
-    r->out = there ? realpath(out, NULL) : strdup(out);
-    if (!r->out && there && errno != ENOMEM)
+    r->out = pl_file_beside(out, "");
+    if (!r->out && errno != ENOMEM)
         return pl_fail(err, PL_ERR_IO, "%s: %s", out, strerror(errno));
-    r->part = r->out ? with_suffix(r->out, ".part") : NULL;
-    r->journal_path = r->part ? with_suffix(r->out, ".journal") : NULL;
+    r->part = r->out ? pl_file_beside(r->out, ".part") : NULL;
+    r->journal_path = r->part ? pl_file_beside(r->out, ".journal") : NULL;
     return r->journal_path ? PL_OK : pl_fail_memory(err, strlen(out), "the names of the output");
 }
 

@@ -94,3 +94,19 @@ Test(answered, not_beside_a_journal)
     scratch_text(&f.s, "out.journal", "");
     cr_assert(!holds(0, 1, 2, ""));
 }
+
+/* The journal lies beside the file itself. */
+Test(answered, not_through_a_link_to_a_file_with_a_journal)
+{
+    char link[200];
+    bool is = true;
+    pl_error err;
+    cr_assert(holds(0, 1, 2, ""));
+    snprintf(link, sizeof link, "%s", scratch_path(&f.s, "link"));
+    cr_assert_eq(symlink(scratch_path(&f.s, "out"), link), 0);
+    cr_assert_eq(pl_batch_is_answered(link, f.input, SEED, &is, &err), PL_OK, "%s", err.message);
+    cr_assert(is);
+    scratch_text(&f.s, "out.journal", "");
+    cr_assert_eq(pl_batch_is_answered(link, f.input, SEED, &is, &err), PL_OK, "%s", err.message);
+    cr_assert(!is);
+}
