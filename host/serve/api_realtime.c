@@ -298,16 +298,10 @@ static bool check_handshake(pl_exchange *x, char accept[PL_WEBSOCKET_ACCEPT])
 /* NAME or NAME:PATH; none: the server's. */
 static bool check_model(const pl_service *s, pl_exchange *x, char *path, size_t room)
 {
-    const pl_service_params *params = pl_service_parameters(s);
-    const char *asked = pl_exchange_query(x, "model");
-    size_t n = strlen(params->name);
-    snprintf(path, room, "%s", params->path);
-    if (!asked || strcmp(asked, params->name) == 0)
-        return true;
-    if (strncmp(asked, params->name, n) != 0 || asked[n] != ':' || strlen(asked + n + 1) >= room ||
-        (strcmp(asked + n + 1, "auto") != 0 && pl_model_check_path(pl_service_model(s), asked + n + 1, NULL) != PL_OK))
+    const char *asked = pl_exchange_query(x, "model"), *named = NULL;
+    if (asked && (!pl_service_has_model(s, asked, &named) || (named && strlen(named) >= room)))
         return refuse(x, 404, "model", "model_not_found", "The model does not exist or you do not have access to it.");
-    snprintf(path, room, "%s", asked + n + 1);
+    snprintf(path, room, "%s", named ? named : pl_service_parameters(s)->path);
     return true;
 }
 
