@@ -88,7 +88,7 @@ const pl_command_info pl_command_table[PL_COMMANDS] = {
                          "pleiad batch -m model.gguf -i in.jsonl -o out.jsonl --ordered --deadline 2h",
                          "On two of the cards", "pleiad batch -m model.gguf -i in.jsonl -o out.jsonl --device 0,2",
                          "On several machines",
-                         "mpirun --host a,b,c pleiad batch -m model.gguf -i in.jsonl -o out.jsonl"},
+                         "mpirun -H a,b --bind-to none pleiad batch -m m.gguf -i in.jsonl -o out.jsonl"},
         },
     [PL_COMMAND_TRANSCRIBE] =
         {
