@@ -12,6 +12,7 @@
 #include "tests/batch/local_ranks.h"
 
 #define MOST_RANKS 5
+#define SILENCE_S 2.0 /* more than a busy machine holds a thread up */
 
 typedef struct job job;
 
@@ -24,8 +25,8 @@ typedef struct crew_rank {
     int64_t works_for; /* lines; then it does what `then` says */
     enum { GO_ON, CUT_OFF, CANNOT, BLOCK, HAND_BACK } then;
     atomic_long taken;
-    const struct crew_rank *after; /* begins when that one has done all that it works for; NULL: at once */
-    atomic_bool stopped;
+    const struct crew_rank *after; /* begins when that one has done all that it works for, or ended; NULL: at once */
+    atomic_bool stopped, ended;
     bool broken;
     pl_error outcome;
 } crew_rank;
@@ -85,6 +86,12 @@ static void change(crew_rank *r, pl_work_source *source, pl_work *work)
         source->give_back(source->user, work);
 }
 
+static void wait_for(const crew_rank *r)
+{
+    while (r && atomic_load(&r->taken) < r->works_for && !atomic_load(&r->ended))
+        nap(1e-3);
+}
+
 static void *work(void *arg)
 {
     crew_rank *r = arg;
@@ -92,8 +99,7 @@ static void *work(void *arg)
     pl_rng rng;
     pl_work w;
     pl_rng_seed(&rng, (uint64_t)r->rank);
-    while (r->after && atomic_load(&r->after->taken) < r->after->works_for)
-        nap(1e-3);
+    wait_for(r->after);
     while (source.take(source.user, &w)) {
         atomic_fetch_add(&r->taken, 1);
         nap(r->line_s * pl_rng_uniform(&rng));
@@ -113,6 +119,7 @@ static void *live(void *arg)
 {
     crew_rank *r = arg;
     work(r);
+    atomic_store(&r->ended, true);
     r->outcome.status = pl_crew_end(r->crew, &r->broken, &r->outcome);
     return NULL;
 }
@@ -226,13 +233,13 @@ Test(crew, lines_of_a_silent_rank_go_to_others)
     for (int64_t after = 1; after <= 30; after += 29) {
         job j;
         prepare(&j, 4, 300, NULL);
-        j.lost_after_s = 0.3;
+        j.lost_after_s = SILENCE_S;
         j.ranks[2].then = CUT_OFF;
         j.ranks[2].works_for = after;
         begin(&j);
         finish(&j);
         expect_all_done(&j);
-        SAID(&j, "rank 2 on node0 is lost", "nothing was heard of it for 0.3 seconds", "to others");
+        SAID(&j, "rank 2 on node0 is lost", "nothing was heard of it for 2 seconds", "to others");
         expect_outcome(&j.ranks[0], PL_OK, NULL, true);
         expect_outcome(&j.ranks[1], PL_OK, NULL, false);
         expect_outcome(&j.ranks[2], PL_ERR_IO, "rank 0 is lost", true);
@@ -244,9 +251,12 @@ Test(crew, without_rank_0_the_others_end)
 {
     job j;
     prepare(&j, 3, 100000, NULL);
-    j.lost_after_s = 0.3;
+    j.lost_after_s = SILENCE_S;
     j.ranks[0].then = CUT_OFF;
     j.ranks[0].works_for = 20;
+    j.ranks[0].after = &j.ranks[1]; /* who never heard of rank 0 waits for it */
+    j.ranks[1].after = &j.ranks[2];
+    j.ranks[1].works_for = j.ranks[2].works_for = 1;
     begin(&j);
     for (int i = 1; i < 3; i++) {
         pthread_join(j.ranks[i].thread, NULL);
@@ -356,6 +366,7 @@ typedef struct damage {
     int from, kind;
     bool cut;
     pl_rng rng;
+    crew_rank *to; /* counts as having taken a line; NULL: nobody */
 } damage;
 
 static bool spoil(void *user, int from, int to, int kind, void *data, size_t *n)
@@ -364,6 +375,8 @@ static bool spoil(void *user, int from, int to, int kind, void *data, size_t *n)
     (void)to;
     if (from != d->from || kind != d->kind)
         return true;
+    if (d->to)
+        atomic_fetch_add(&d->to->taken, 1);
     if (d->cut)
         *n -= 1;
     else
@@ -394,7 +407,10 @@ Test(crew, who_gets_damaged_messages_says_so)
     job j;
     pl_rng_seed(&d.rng, 4);
     prepare(&j, 2, 200, &params);
-    j.lost_after_s = 0.3;
+    j.lost_after_s = SILENCE_S;
+    d.to = &j.ranks[1];
+    j.ranks[0].after = &j.ranks[1]; /* else rank 0 may be done before it sends any */
+    j.ranks[1].works_for = 1;
     begin(&j);
     finish(&j);
     expect_all_done(&j);
