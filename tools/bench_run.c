@@ -5,17 +5,25 @@
 #include <stdlib.h>
 
 #include "host/base/clock.h"
+#include "host/ops/kv_page.h"
 
 int32_t pl_bench_tokens(const pl_bench_case *c)
 {
     return c->depth + c->n_prompt + c->parallel;
 }
 
-/* Sequences that are ready early go on generating while others still read, a token a step. */
+/* Sequences that are ready early go on generating while others still read, a token a step, each of which leaves prompts
+ * what answers do not take, at least a quarter. One that begins must find a free page for each of those under way: else it
+ * waits until one of them has ended. */
+static int32_t context_beside(const pl_bench_case *c, int32_t batch_rows)
+{
+    int32_t least = (batch_rows + 3) / 4, left = batch_rows - c->parallel;
+    return c->parallel * (c->depth / (left > least ? left : least) + 2) + PL_KV_PAGE;
+}
+
 int32_t pl_bench_context(const pl_bench_case *c, int32_t batch_rows)
 {
-    int32_t early = c->parallel > 1 ? c->parallel * (c->depth / batch_rows + 2) : 0;
-    return c->depth + c->n_prompt + c->n_gen + 2 + early;
+    return c->depth + c->n_prompt + c->n_gen + 2 + (c->parallel > 1 ? context_beside(c, batch_rows) : 0);
 }
 
 static pl_generation greedy(int32_t max_tokens)
@@ -73,6 +81,7 @@ struct flow {
     flow_request *requests;
     const flow_request *last; /* to begin; NULL: not all have begun */
     int32_t begun, tokens;    /* of all, while the clock runs */
+    bool alone;               /* one had ended before */
     double start, seconds;
     pthread_mutex_t lock;
     pthread_cond_t all_done;
@@ -106,6 +115,7 @@ static bool take_token(void *user, const pl_token_event *event)
 static void take_outcome(void *user, const pl_outcome *outcome)
 {
     flow *f = ((flow_request *)user)->flow;
+    f->alone |= f->seconds <= 0;
     pthread_mutex_lock(&f->lock);
     if (outcome->status != PL_OK && outcome->status != PL_ERR_CANCELLED && f->status == PL_OK) {
         f->status = outcome->status;
@@ -161,7 +171,7 @@ static pl_status run_flow(flow *f, double *rate, pl_error *err)
     wait_for_all(f);
     if (f->status != PL_OK)
         status = pl_fail(err, f->status, "%s", f->message);
-    else if (f->seconds <= 0)
+    else if (f->alone)
         status = pl_fail(err, PL_ERR_CONTEXT, "%d sequences did not run side by side for %d tokens", f->test->parallel,
                          f->test->n_gen);
     else
