@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 8, ROUNDS = 5, STEPS = 5, PROMPT = 48, CHATS = 150, ANSWER = 200 };
+enum { MOST = 8, ROUNDS = 5, STEPS = 5, PROMPT = 48, CHATS = 150, ANSWER = 200, DRAFTED = 3 };
 
 typedef struct opened {
     pl_model *model;
@@ -71,15 +71,27 @@ static int32_t propose_nonsense(void *user, const int32_t *tokens, size_t n, int
     return most;
 }
 
-static double step_seconds(const opened *o, int rows)
+static double seconds_of(const opened *o, pl_drafting draft)
 {
     int32_t ids[PROMPT];
     for (int i = 0; i < PROMPT; i++)
         ids[i] = 100 + i * 17 % 900;
-    pl_generated made = generate(o, ids, PROMPT, STEPS + 1, false,
-                                 (pl_drafting){.most = rows - 1, .propose = propose_nonsense});
-    double steps = (double)(made.n_tokens - 1) - (double)made.drafts.accepted[PL_DRAFT_GIVEN];
+    pl_generated made = generate(o, ids, PROMPT, STEPS + 1, false, draft);
+    double steps = (double)(made.n_tokens - 1);
+    for (int i = 0; i < PL_DRAFT_SOURCES; i++)
+        steps -= (double)made.drafts.accepted[i];
     return made.generate_s / steps;
+}
+
+static double step_seconds(const opened *o, int rows)
+{
+    return seconds_of(o, (pl_drafting){.most = rows - 1, .propose = propose_nonsense});
+}
+
+/* Of one proposal: what steps take longer that verify DRAFTED of the path's than those that verify as many of others. */
+static double draft_seconds(const opened *o, const char *draft_path, double verifying_s)
+{
+    return (seconds_of(o, (pl_drafting){.most = DRAFTED, .path = draft_path}) - verifying_s) / DRAFTED;
 }
 
 /* Tokens that k proposals yield, each accepted by this chance where those before it were. */
@@ -129,10 +141,8 @@ static int costs(const opened *o, const char *path, const char *draft_path)
         set_path(o, path);
         for (int rows = 1; rows <= MOST + 1; rows++)
             times[rows][r] = step_seconds(o, rows);
-        if (draft_path) {
-            set_path(o, draft_path);
-            drafting[r] = step_seconds(o, 1);
-        }
+        if (draft_path)
+            drafting[r] = draft_seconds(o, draft_path, times[1 + DRAFTED][r]);
     }
     printf("rows      ms  of one\n");
     for (int rows = 1; rows <= MOST + 1; rows++) {
@@ -141,7 +151,7 @@ static int costs(const opened *o, const char *path, const char *draft_path)
     }
     if (draft_path) {
         draft_s = pl_median(drafting, ROUNDS);
-        printf("one row on %s: %.2f ms, %.3f\n", draft_path, 1e3 * draft_s, draft_s / median[1]);
+        printf("a proposal by %s: %.2f ms, %.3f\n", draft_path, 1e3 * draft_s, draft_s / median[1]);
     }
     print_gains(median, draft_s, draft_path);
     return 0;

@@ -1,5 +1,6 @@
 /* Embeddings: of words, rows of the same matrix that the head multiplies; of images and sound, rows that are there already. */
 #include "host/base/isa.h"
+#include "host/cpu/head_screen.h"
 #include "host/cpu/pack.h"
 #include "host/cpu/stream.h"
 
@@ -38,6 +39,8 @@ static void embed_rows(void *ctx, int64_t begin, int64_t end, int thread)
 static void embed(pl_stream *s, float *out, const pl_embed_from *from, const int32_t *id, int n)
 {
     embed_job job = {out, from, id};
+    if (s->screen)
+        pl_head_screen_see(s->screen, id, n);
     pl_pool_for(s->pool, n, row_grain(s, n), embed_rows, &job);
 }
 

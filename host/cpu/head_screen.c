@@ -13,6 +13,7 @@
 #define MAKE_CALLS 32    /* that make the copy */
 #define SKIPPED_CALLS 32 /* after one that did not pay */
 #define LARGEST 1e30f    /* beyond, a product may have overflowed */
+#define MOST_SEEN 1024   /* panels that guesses look at for the tokens read lately */
 
 struct pl_head_screen {
     const pl_weight *w;
@@ -27,6 +28,10 @@ struct pl_head_screen {
     float *exact;        /* [most][16] */
     pl_weight *part;     /* [most] */
     pl_matmul *job;      /* [most] */
+    int64_t common;      /* panels that every guess looks at: the first ones */
+    int32_t *seen;       /* [most_seen] others, of tokens read lately; the oldest gives way */
+    int64_t n_seen, most_seen;
+    bool *looked; /* [panels] whether guesses look at it */
     pl_head_screen_count count;
 };
 
@@ -56,7 +61,10 @@ static bool take_room(pl_head_screen *h)
     h->exact = calloc(most, PL_PANEL_ROWS * sizeof *h->exact);
     h->part = calloc(most, sizeof *h->part);
     h->job = calloc(most, sizeof *h->job);
-    return h->best && h->upper && h->done && h->heap && h->picked && h->exact && h->part && h->job;
+    h->seen = calloc((size_t)h->most_seen, sizeof *h->seen);
+    h->looked = calloc(panels, sizeof *h->looked);
+    return h->best && h->upper && h->done && h->heap && h->picked && h->exact && h->part && h->job && h->seen &&
+           h->looked;
 }
 
 pl_status pl_head_screen_create(const pl_weight *w, int threads, pl_head_screen **out, pl_error *err)
@@ -72,6 +80,8 @@ pl_status pl_head_screen_create(const pl_weight *w, int threads, pl_head_screen 
     h->panels = pl_panel_count(w->rows);
     h->panel_bytes = panel_bytes(w->type, w->cols);
     h->most = h->panels - (int64_t)(coarse / h->panel_bytes);
+    h->common = h->panels / 8;
+    h->most_seen = h->most - h->common < MOST_SEEN ? h->most - h->common : MOST_SEEN;
     pl_status status = PL_OK;
     if (!take_room(h))
         status = pl_fail_memory(err, (size_t)h->panels * 64, "the head's coarse copy");
@@ -97,6 +107,8 @@ void pl_head_screen_free(pl_head_screen *h)
     free(h->exact);
     free(h->part);
     free(h->job);
+    free(h->seen);
+    free(h->looked);
     free(h);
 }
 
@@ -266,6 +278,35 @@ static bool top_of_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const
     return true;
 }
 
+/* ---- guesses ----------------------------------------------------------------------------------- */
+
+void pl_head_screen_see(pl_head_screen *h, const int32_t *id, int n)
+{
+    for (int i = 0; i < n; i++) {
+        int32_t panel = id[i] / PL_PANEL_ROWS;
+        if (id[i] < 0 || id[i] >= h->w->rows || panel < h->common || h->looked[panel])
+            continue;
+        int32_t *place = &h->seen[h->n_seen % h->most_seen];
+        if (h->n_seen++ >= h->most_seen)
+            h->looked[*place] = false;
+        *place = panel;
+        h->looked[panel] = true;
+    }
+}
+
+/* x: one row. */
+static void guess_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const pl_act *x, float *logits, float cap)
+{
+    int64_t n = 0;
+    for (int64_t p = 0; p < h->panels; p++)
+        if (p < h->common || h->looked[p])
+            h->picked[n++] = (int32_t)p;
+    multiply_picked(h, s, ops, x, 0, n, cap);
+    spread_exact(h, s->pool, logits, n);
+    h->count.bytes += n * (int64_t)h->panel_bytes;
+    h->count.guessed++;
+}
+
 /* ---- the op ------------------------------------------------------------------------------------ */
 
 static void multiply_whole(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const pl_act *x, float *logits, int n,
@@ -287,11 +328,25 @@ static void take_row(pl_head_screen *h, pl_stream *s, const pl_act *x, int i, pl
     s->kernels->quantize(s->pool, row, 1);
 }
 
+static void guess_rows(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const pl_act *x, float *logits, int n,
+                       float cap)
+{
+    for (int i = 0; i < n; i++) {
+        pl_act row;
+        take_row(h, s, x, i, &row);
+        guess_row(h, s, ops, &row, logits + i * h->w->rows, cap);
+    }
+}
+
 void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_act *x, float *logits, int n,
                         const int32_t *top, float cap)
 {
     h->count.calls++;
     s->kernels->quantize(s->pool, x, n);
+    if (top[0] == PL_HEAD_GUESS) {
+        guess_rows(h, s, ops, x, logits, n, cap);
+        return;
+    }
     bool pays = pl_head_coarse_make(h->coarse, s->pool, (h->panels + MAKE_CALLS - 1) / MAKE_CALLS) && h->skip == 0;
     for (int i = 0; i < n; i++)
         pays &= top[i] <= h->most;

@@ -12,7 +12,10 @@
  *
  * The k rows that look best are computed exactly; the k-th best of what comes out is a floor under the k-th best row.
  * Panels with a row whose bound reaches that floor are computed exactly as well, by the one matrix product there is:
- * their outputs have its bits. docs/numerics.md has the rest of the bound. */
+ * their outputs have its bits. docs/numerics.md has the rest of the bound.
+ *
+ * A guess at the largest is made among few panels only, exactly: the first eighth of the vocabulary, where what is common
+ * stands, and those of tokens that were read lately. */
 #ifndef PL_CPU_HEAD_SCREEN_H
 #define PL_CPU_HEAD_SCREEN_H
 
@@ -24,6 +27,7 @@ typedef struct pl_head_screen pl_head_screen;
 typedef struct pl_head_screen_count {
     int64_t calls;    /* that asked for the top only */
     int64_t screened; /* rows that were answered from the coarse copy */
+    int64_t guessed;  /* rows of guesses */
     int64_t bytes;    /* of weights read by all calls */
 } pl_head_screen_count;
 
@@ -34,6 +38,9 @@ void pl_head_screen_free(pl_head_screen *h);
 
 /* What a new one takes, once it is made; 0: there will be none. */
 size_t pl_head_screen_bytes(int64_t rows, int64_t cols, pl_dtype type);
+
+/* Steps read these tokens; ids beyond the head's rows are none. */
+void pl_head_screen_see(pl_head_screen *h, const int32_t *id, int n);
 
 /* See head_top in ops.h. */
 void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_act *x, float *logits, int n,

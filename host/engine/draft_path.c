@@ -38,7 +38,7 @@ static pl_status run_step(pl_engine *e, pl_candidates *room, const pl_draft_by_p
                                 .sequence = a->sequence,
                                 .path = a->path,
                                 .wanted = true,
-                                .top = pl_reply_top(a->reply)};
+                                .top = PL_HEAD_GUESS};
     }
     PL_TRY(pl_step_run(e->step, rows, n, NULL, NULL, NULL));
     return guess(e, room, answers, n, step);

@@ -30,7 +30,7 @@ static void choose_head(pl_step *t, const pl_step_row *rows)
     for (int i = 0; i < t->n && t->only_top; i++) {
         if (!rows[i].wanted)
             continue;
-        t->only_top = rows[i].top > 0;
+        t->only_top = rows[i].top != 0;
         t->top[wanted++] = rows[i].top;
     }
 }

@@ -27,7 +27,7 @@ typedef struct pl_step_row {
     bool wanted; /* its logits will be asked for */
     bool drawn;  /* the token is the one that the sequence's last draw chose; `token` is ignored */
     bool draw;   /* wanted, and draws from its logits: rows that draw stand before the other wanted ones */
-    int32_t top; /* wanted: 1 to PL_HEAD_TOP, only so many of the largest logits are asked for; 0: all */
+    int32_t top; /* wanted: 1 to PL_HEAD_TOP, only so many of the largest logits are asked for; 0: all; PL_HEAD_GUESS */
 } pl_step_row;
 
 /* Borrows all of them. ple_rows: pl_ple_view(ple); draws may be NULL where no row draws, soft where no token is one of its. */

@@ -20,6 +20,7 @@
 #define PL_STREAMS 4
 #define PL_HEAD_ROWS 3
 #define PL_HEAD_TOP 128
+#define PL_HEAD_GUESS (-1)
 
 typedef struct pl_stream pl_stream; /* a backend's queue of work; the CPU's runs at once */
 
@@ -227,7 +228,8 @@ typedef struct pl_ops {
 
     /* x's product with the head as matmul and softcap (cap > 0) give it, for rows of whose outputs only the top[i] largest
      * matter: those have the same bits and stand where they would; any other may be -FLT_MAX instead. x: in f32, its
-     * integers are filled. n <= PL_HEAD_ROWS, top[i] 1 to PL_HEAD_TOP, in the host's memory. NULL: matmul has to do. */
+     * integers are filled. n <= PL_HEAD_ROWS, top[i] 1 to PL_HEAD_TOP, in the host's memory; or all of them PL_HEAD_GUESS:
+     * any outputs that are likely to be large will do. NULL: matmul has to do. */
     void (*head_top)(pl_stream *s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top,
                      float cap);
 

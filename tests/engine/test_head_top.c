@@ -23,7 +23,7 @@ static bool collect(void *user, const pl_token_event *event)
     return true;
 }
 
-static answer ask(fixture *f, const char *question, pl_sampling sampling)
+static answer ask(fixture *f, const char *question, pl_sampling sampling, pl_drafting draft, pl_generated *made)
 {
     answer a = {.n = 0};
     pl_error err;
@@ -31,12 +31,13 @@ static answer ask(fixture *f, const char *question, pl_sampling sampling)
     pl_message turn = {"user", question};
     pl_generation params = pl_generation_default();
     params.sampling = sampling;
+    params.draft = draft;
     params.max_tokens = MAX_TOKENS;
     params.ignore_eos = true;
     params.on_token = collect;
     params.user = &a;
     cr_assert_eq(pl_tokenize_chat(f->model, &turn, 1, true, &prompt, &err), PL_OK, "%s", err.message);
-    cr_assert_eq(pl_generate(f->session, prompt.ids, prompt.n, &params, NULL, &err), PL_OK, "%s", err.message);
+    cr_assert_eq(pl_generate(f->session, prompt.ids, prompt.n, &params, made, &err), PL_OK, "%s", err.message);
     pl_tokens_free(&prompt);
     return a;
 }
@@ -53,7 +54,9 @@ static void check_answers(pl_sampling sampling, bool screens)
     ((pl_ops *)(uintptr_t)without.session->engine->backend->ops)->head_top = NULL;
     for (int i = 0; i < 3; i++) {
         sampling.seed = (uint64_t)i;
-        answer a = ask(&with, questions[i], sampling), b = ask(&without, questions[i], sampling);
+        pl_drafting draft = pl_generation_default().draft;
+        answer a = ask(&with, questions[i], sampling, draft, NULL);
+        answer b = ask(&without, questions[i], sampling, draft, NULL);
         cr_assert_eq(a.n, b.n, "%zu tokens, expected %zu", a.n, b.n);
         cr_assert_arr_eq(a.token, b.token, a.n * sizeof *a.token);
     }
@@ -91,6 +94,27 @@ Test(head_top, where_all_logits_count_the_whole_head_is_read)
     sampling = pl_sampling_default();
     sampling.top_k = 0;
     check_answers(sampling, false);
+}
+
+/* What another path proposes is guessed, and nothing else. */
+Test(head_top, drafts_are_guessed)
+{
+    fixture f = fixture_open(DEMO_MODEL, 2, 0);
+    for (int drawn = 0; drawn < 2; drawn++) {
+        int64_t guessed = counted(&f).guessed;
+        pl_sampling sampling = pl_sampling_default();
+        sampling.temperature = drawn ? 1 : 0;
+        sampling.top_k = 0;
+        answer plain = ask(&f, "What is the capital of France?", sampling, (pl_drafting){0}, NULL);
+        cr_assert_eq(counted(&f).guessed, guessed);
+        pl_generated made;
+        answer a = ask(&f, "What is the capital of France?", sampling, (pl_drafting){.most = 3, .path = "e2b"}, &made);
+        cr_assert_eq(a.n, plain.n);
+        cr_assert_arr_eq(a.token, plain.token, a.n * sizeof *a.token);
+        cr_assert_gt(made.drafts.accepted[PL_DRAFT_PATH], 5);
+        cr_assert_eq(counted(&f).guessed - guessed, (int64_t)made.drafts.drafted[PL_DRAFT_PATH]);
+    }
+    fixture_close(&f);
 }
 
 static const char *no_text(void *user, int32_t id, size_t *n)

@@ -334,3 +334,101 @@ Test(head_screen, errors_do_not_add_up)
     free(w);
     free(x);
 }
+
+/* ---- guesses ---- */
+
+enum { PANEL = 16, PANELS = (WORDS + PANEL - 1) / PANEL, COMMON = PANELS / 8 };
+
+/* A step reads these tokens. */
+static void read_tokens(const setting *s, const int32_t *id, int n)
+{
+    static const float soft[COLS];
+    pl_embed_from from = {.table = &s->head->w, .scale = 1, .soft = soft};
+    float *out = calloc((size_t)n * COLS, sizeof *out);
+    cr_assert_not_null(out);
+    s->backend->ops->embed(s->backend->stream, out, &from, id, n);
+    free(out);
+}
+
+/* Marks the panels of which guesses say something, each row the same, and all of that with the bits of the whole product. */
+static void look_at_guess(const setting *s, const float *x, int n, bool looked[PANELS])
+{
+    static const int32_t top[PL_HEAD_ROWS] = {PL_HEAD_GUESS, PL_HEAD_GUESS, PL_HEAD_GUESS};
+    float *whole = calloc((size_t)n * WORDS, sizeof *whole), *got = calloc((size_t)n * WORDS, sizeof *got);
+    pl_act act = make_act(x, n);
+    multiply_whole(s, &act, n, whole);
+    s->backend->ops->head_top(s->backend->stream, &s->head->w, &act, got, n, top, s->cap);
+    for (int p = 0; p < PANELS; p++)
+        looked[p] = got[p * PANEL] != -FLT_MAX;
+    for (int64_t i = 0; i < (int64_t)n * WORDS; i++) {
+        float expected = looked[i % WORDS / PANEL] ? whole[i] : -FLT_MAX;
+        cr_assert_eq(got[i], expected, "row %d, output %d is %g, expected %g", (int)(i / WORDS), (int)(i % WORDS),
+                     (double)got[i], (double)expected);
+    }
+    free_act(&act);
+    free(whole);
+    free(got);
+}
+
+static int64_t bytes_read(const setting *s)
+{
+    return pl_head_screen_counted(s->backend->stream->screen).bytes;
+}
+
+Test(head_screen, a_guess_looks_at_the_first_words_and_at_those_read_lately)
+{
+    static const pl_dtype types[] = {PL_Q6_K, PL_Q8_0, PL_F16};
+    static const int32_t ids[] = {WORDS - 1, 1500, -1, 1501, 700, 5, 1500};
+    float *x = normals(3 * COLS, 1, 12), *w = normals(WORDS * COLS, 1, 13);
+    for (size_t i = 0; i < COUNT(types) * COUNT(levels); i++) {
+        head h = make_head(types[i % COUNT(types)], w, WORDS);
+        setting s = {open_backend(shape, 1 + i % 2, levels[i / COUNT(types)]), &h, i % 2 ? 30 : 0, 0};
+        cr_assert_eq(s.backend->take_head(s.backend, &h.w, NULL), PL_OK);
+        for (int n = 1; n <= PL_HEAD_ROWS; n++) {
+            bool looked[PANELS];
+            look_at_guess(&s, x, n, looked);
+            for (int p = 0; p < PANELS; p++)
+                cr_assert_eq(looked[p],
+                             p < COMMON || (n > 1 && (p == 700 / PANEL || p == 1500 / PANEL || p == PANELS - 1)),
+                             "panel %d", p);
+            read_tokens(&s, ids, COUNT(ids));
+        }
+        cr_assert_leq(bytes_read(&s), (6 * COMMON + 5 * 3) * (int64_t)(h.w.bytes / (WORDS / PANEL)));
+        pl_backend_free(s.backend);
+        free_head(&h);
+    }
+    free(w);
+    free(x);
+}
+
+/* However much is read, a guess leaves out as much as the coarse copy takes, to a panel; what was read first is forgotten
+ * first. */
+Test(head_screen, guesses_forget)
+{
+    float *x = normals(COLS, 1, 14), *w = normals(WORDS * COLS, 1, 15);
+    head h = make_head(PL_Q8_0, w, WORDS);
+    setting s = {open_backend(shape, 1, PL_CPU_ALL), &h, 0, 0};
+    cr_assert_eq(s.backend->take_head(s.backend, &h.w, NULL), PL_OK);
+    bool looked[PANELS];
+    for (int round = 0; round < 3; round++) {
+        for (int32_t id = 0; id < WORDS; id++)
+            read_tokens(&s, &id, 1);
+        int64_t before = bytes_read(&s), n = 0;
+        look_at_guess(&s, x, 1, looked);
+        for (int p = 0; p < PANELS; p++) {
+            n += looked[p];
+            cr_assert(p <= COMMON || looked[p] >= looked[p - 1], "panel %d", p);
+        }
+        cr_assert(!looked[COMMON] && looked[PANELS - 1]);
+        cr_assert_gt(n, COMMON + PANELS / 8);
+        int64_t spared = (int64_t)pl_head_screen_bytes(WORDS, COLS, PL_Q8_0) - (int64_t)(h.w.bytes / PANELS);
+        cr_assert_leq(bytes_read(&s) - before, (int64_t)h.w.bytes - spared);
+    }
+    read_tokens(&s, &(int32_t){COMMON * PANEL}, 1);
+    look_at_guess(&s, x, 1, looked);
+    cr_assert(looked[COMMON] && looked[PANELS - 1]);
+    pl_backend_free(s.backend);
+    free_head(&h);
+    free(w);
+    free(x);
+}
