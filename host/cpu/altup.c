@@ -155,10 +155,19 @@ typedef struct correct_job {
     const float *routed;
 } correct_job;
 
+/* Asks for what lies a row further on: the processor's own prefetching begins anew with every page, and a row has only
+ * two or three. */
+INLINE void fetch_row_behind(const float *at, int64_t hidden)
+{
+    __builtin_prefetch(at + hidden, 0, 2);
+}
+
 /* y += norm(ffn), whose factor is given; its squares are added to square. */
 INLINE void add_ffn_lanes(const correct_job *j, float *y, const float *ffn, float factor, pl_vec *square, int64_t i,
                           int64_t n)
 {
+    fetch_row_behind(y + i, j->streams.hidden);
+    fetch_row_behind(ffn + i, j->streams.hidden);
     pl_vec sum = lanes_load(y + i, n) + lanes_load(ffn + i, n) * factor * lanes_load(j->norm + i, n);
     lanes_store(y + i, sum, n);
     *square += sum * sum;
@@ -175,8 +184,11 @@ INLINE void correct_lanes(const correct_job *j, int64_t r, bool fused, const row
 {
     const float *scale = j->altup->scale;
     pl_vec s[PL_STREAMS], p[PL_STREAMS];
-    for (int k = 0; k < PL_STREAMS; k++)
-        s[k] = lanes_load(fused ? stream_row(j->streams, k, j->rows->slot[r]) + i : stream_row(j->pred, k, r) + i, n);
+    for (int k = 0; k < PL_STREAMS; k++) {
+        const float *at = fused ? stream_row(j->streams, k, j->rows->slot[r]) + i : stream_row(j->pred, k, r) + i;
+        fetch_row_behind(at, j->streams.hidden);
+        s[k] = lanes_load(at, n);
+    }
     for (int k = 0; k < PL_STREAMS; k++)
         p[k] = fused ? mixed(c->predict, k, s) : s[k];
     pl_vec step = lanes_load(j->y + r * j->streams.hidden + i, n) - p[0];

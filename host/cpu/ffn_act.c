@@ -63,44 +63,76 @@ static float cutoff_of(const double *stats, float z)
     return (float)(mean + (double)z * __builtin_sqrt(variance > 0 ? variance : 0));
 }
 
-/* Few gates pass the cut: their places. live: room for n. No branches: nobody foresees which ones. */
-static int find_live(int32_t *live, const float *gate, int64_t n, float cut)
+/* Those of gates [at, at + n) that pass the cut; live: room for PL_LANES. No branches: nobody foresees which ones. */
+static inline int find_lanes(int32_t *live, const float *gate, int64_t at, int64_t n, float cut)
 {
-    int found = 0;
-    int64_t i = 0;
 #if defined(__AVX512F__)
-    __m512i at = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    for (; i + 16 <= n; i += 16, at = _mm512_add_epi32(at, _mm512_set1_epi32(16))) {
-        __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(gate + i), _mm512_set1_ps(cut), _CMP_NLE_UQ);
-        _mm512_mask_compressstoreu_epi32(live + found, mask, at);
-        found += __builtin_popcount(mask);
+    if (n == PL_LANES) {
+        const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+        __mmask16 mask = _mm512_cmp_ps_mask(_mm512_loadu_ps(gate + at), _mm512_set1_ps(cut), _CMP_NLE_UQ);
+        __m512i places = _mm512_add_epi32(lane, _mm512_set1_epi32((int32_t)at));
+        _mm512_storeu_si512(live, _mm512_maskz_compress_epi32(mask, places));
+        return __builtin_popcount(mask);
     }
 #endif
-    for (; i < n; i++) {
+    int found = 0;
+    for (int64_t i = at; i < at + n; i++) {
         live[found] = (int32_t)i;
         found += !(gate[i] <= cut);
     }
     return found;
 }
 
-/* out = gelu(max(0, gate - cut)) * up for up to PL_ACT_SPAN columns; gelu(0) is 0. */
-static void sparse_columns(float *out, const float *gate, const float *up, int64_t n, float cut)
+/* Few gates pass the cut: their places. live: room for n + PL_LANES. Asks on the way for n values at `soon`. */
+static int find_live(int32_t *live, const float *gate, int64_t n, float cut, const float *soon)
 {
-    int32_t live[PL_ACT_SPAN] = {0};
-    float value[PL_ACT_SPAN], factor[PL_ACT_SPAN];
-    int found = find_live(live, gate, n, cut);
-    for (int i = 0; i < found; i++) {
-        value[i] = gate[live[i]] - cut;
-        factor[i] = up[live[i]];
+    int found = 0;
+    for (int64_t i = 0; i < n; i += PL_LANES) {
+        __builtin_prefetch(soon + i);
+        found += find_lanes(live + found, gate, i, n - i < PL_LANES ? n - i : PL_LANES, cut);
     }
-    row_gelu_times(value, value, factor, found);
-    memset(out, 0, (size_t)n * sizeof *out);
-    for (int i = 0; i < found; i++)
-        out[live[i]] = value[i];
+    return found;
 }
 
-/* Columns [begin, end) of row r, from a multiple of PL_ACT_SPAN on; cut NULL: none. */
-static void act_columns(const act_job *j, int64_t r, int64_t begin, int64_t end, const float *cut)
+/* The gates of one piece that pass the cut: where they are, and what they become. */
+typedef struct live_gates {
+    int32_t at[COLUMNS + PL_LANES];
+    float value[COLUMNS + GELU_STEP], up[COLUMNS + GELU_STEP];
+    int n;
+} live_gates;
+
+/* gelu(gate - cut) * up of the live ones. */
+static void activate_live(live_gates *live, const float *gate, const float *up, int64_t n, float cut)
+{
+    memset(live->at, 0, PL_LANES * sizeof live->at[0]);
+    live->n = find_live(live->at, gate, n, cut, up + COLUMNS);
+    for (int i = 0; i < live->n; i++) {
+        live->value[i] = gate[live->at[i]] - cut;
+        live->up[i] = up[live->at[i]];
+    }
+    memset(live->value + live->n, 0, GELU_STEP * sizeof(float));
+    memset(live->up + live->n, 0, GELU_STEP * sizeof(float));
+    row_gelu_times(live->value, live->value, live->up, (live->n + GELU_STEP - 1) / GELU_STEP * GELU_STEP);
+}
+
+/* Columns [begin, end) of row r, at most COLUMNS; gelu(0) is 0. */
+static void sparse_columns(const act_job *j, int64_t r, int64_t begin, int64_t end, float cut)
+{
+    int64_t n = end - begin;
+    float *gate = j->gate + r * j->ld + begin, room[COLUMNS];
+    float *out = !j->act || !j->act->integers_only ? gate : room;
+    live_gates live;
+    activate_live(&live, gate, j->up + r * j->ld + begin, n, cut);
+    memset(out, 0, (size_t)n * sizeof *out);
+    for (int i = 0; i < live.n; i++)
+        out[live.at[i]] = live.value[i];
+    if (j->act)
+        for (int64_t at = 0; at < n; at += PL_ACT_SPAN)
+            span_quantize(j->act, r, begin + at, out + at, n - at < PL_ACT_SPAN ? n - at : PL_ACT_SPAN);
+}
+
+/* Columns [begin, end) of row r, from a multiple of PL_ACT_SPAN on. */
+static void dense_columns(const act_job *j, int64_t r, int64_t begin, int64_t end)
 {
     const float *up = j->up + r * j->ld;
     float *gate = j->gate + r * j->ld, span[PL_ACT_SPAN];
@@ -108,10 +140,7 @@ static void act_columns(const act_job *j, int64_t r, int64_t begin, int64_t end,
     for (int64_t at = begin; at < end; at += PL_ACT_SPAN) {
         int64_t n = end - at < PL_ACT_SPAN ? end - at : PL_ACT_SPAN;
         float *out = stays ? gate + at : span;
-        if (cut)
-            sparse_columns(out, gate + at, up + at, n, *cut);
-        else
-            row_gelu_times(out, gate + at, up + at, n);
+        row_gelu_times(out, gate + at, up + at, n);
         if (j->act)
             span_quantize(j->act, r, at, out, n);
     }
@@ -123,7 +152,7 @@ static void dense_pieces(void *ctx, int64_t begin, int64_t end, int thread)
     const act_job *j = ctx;
     for (int64_t piece = begin; piece < end; piece++) {
         int64_t r = piece / j->pieces, from = piece % j->pieces * COLUMNS, to = from + COLUMNS;
-        act_columns(j, r, from, to < j->width[r] ? to : j->width[r], NULL);
+        dense_columns(j, r, from, to < j->width[r] ? to : j->width[r]);
     }
 }
 
@@ -134,7 +163,8 @@ static void sparse_rows(void *ctx, int64_t begin, int64_t end, int thread)
     for (int64_t r = begin; r < end; r++) {
         float cut = j->stats ? cutoff_of(j->stats + r * PL_FFN_STATS, j->z)
                              : PL_ISA_NAME(pl_ffn_cutoff)(j->gate + r * j->ld, j->width[r], j->z);
-        act_columns(j, r, 0, j->width[r], &cut);
+        for (int64_t at = 0; at < j->width[r]; at += COLUMNS)
+            sparse_columns(j, r, at, at + COLUMNS < j->width[r] ? at + COLUMNS : j->width[r], cut);
     }
 }
 

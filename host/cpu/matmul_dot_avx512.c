@@ -14,8 +14,9 @@
 #define MANY_X 24 /* rows of x that pay for weights as f32 */
 #define TILE_W 8
 #define TILE_X 3
-#define CHUNK 1024 /* columns */
-#define BLOCK_X 96 /* rows of x that stay in the second-level cache */
+#define CHUNK 1024   /* columns */
+#define OUT_AHEAD 12 /* rows whose lines of the result are asked for: a store that waits holds up all behind it */
+#define BLOCK_X 96   /* rows of x that stay in the second-level cache */
 
 typedef struct dot_args {
     const char *w;
@@ -164,7 +165,8 @@ INLINE void add_group(__m512 sum[TILE_X][TILE_W], const float (*w)[16], const __
 {
 #pragma GCC unroll 8
     for (int n = 0; n < TILE_W; n++) {
-        __m512 weights = _mm512_load_ps(w[n]);
+        /* Left alone, gcc reads weights once for each product. */
+        __m512 weights = *(const volatile __m512 *)(const volatile void *)w[n];
 #pragma GCC unroll 3
         for (int i = 0; i < n_x; i++)
             sum[i][n] = _mm512_fmadd_ps(weights, x[i], sum[i][n]);
@@ -172,10 +174,12 @@ INLINE void add_group(__m512 sum[TILE_X][TILE_W], const float (*w)[16], const __
 }
 
 /* Rows [row, row + n_x) of the block. */
-INLINE void dot_rows(dot_block *b, const dot_chunk *c, int row, int n_x)
+INLINE void dot_rows_of(dot_block *b, const dot_chunk *c, int row, int n_x)
 {
     __m512 sum[TILE_X][TILE_W], x[TILE_X];
     const float *from = c->x + row * c->x_ld;
+    for (int i = 0; c->last && i < n_x; i++)
+        __builtin_prefetch(c->out + (row + OUT_AHEAD + i) * c->out_ld, 1);
 #pragma GCC unroll 3
     for (int i = 0; i < n_x; i++)
 #pragma GCC unroll 8
@@ -203,6 +207,12 @@ INLINE void dot_rows(dot_block *b, const dot_chunk *c, int row, int n_x)
     }
 }
 
+/* Apart from what comes before and behind it gcc keeps all sums in registers. */
+static __attribute__((noinline)) void dot_three_rows(dot_block *b, const dot_chunk *c, int row)
+{
+    dot_rows_of(b, c, row, TILE_X);
+}
+
 /* Up to TILE_W weight rows for up to BLOCK_X rows of x. */
 INLINE void dot_weights(pl_dtype type, dot_block *b, int n_w, int n_x, dot_args a)
 {
@@ -220,11 +230,11 @@ INLINE void dot_weights(pl_dtype type, dot_block *b, int n_w, int n_x, dot_args 
         expand_weights(type, b, &c, a.w, a.w_ld, n_w, col);
         int row = 0;
         for (; row + TILE_X <= n_x; row += TILE_X)
-            dot_rows(b, &c, row, TILE_X);
+            dot_three_rows(b, &c, row);
         if (n_x - row == 2)
-            dot_rows(b, &c, row, 2);
+            dot_rows_of(b, &c, row, 2);
         else if (n_x - row == 1)
-            dot_rows(b, &c, row, 1);
+            dot_rows_of(b, &c, row, 1);
     }
 }
 

@@ -84,18 +84,18 @@ static inline __m256i largest_of_8(const __m512i v[8])
     return _mm512_castsi512_si256(_mm512_permutexvar_epi32(order, pair));
 }
 
-/* Eight blocks, whose reductions and divisions are done side by side; false: one of them is not an ordinary one. */
+/* Eight blocks, whose reductions and divisions are done side by side; false: one of them is not finite. */
 static inline bool quantize_8(const float *x, int8_t *hi_lo, float *scale, int32_t *sum)
 {
     __m512i m[8];
     for (int b = 0; b < 8; b++)
         m[b] = magnitudes(x + b * PL_ACT_BLOCK);
     __m256 largest = _mm256_castsi256_ps(largest_of_8(m));
-    __mmask8 ordinary = _mm256_cmp_ps_mask(largest, _mm256_set1_ps(0x1p-100f), _CMP_GE_OQ);
-    if (_mm256_mask_cmp_ps_mask(ordinary, largest, _mm256_set1_ps(INFINITY), _CMP_LT_OQ) != 0xff)
+    if (_mm256_cmp_ps_mask(largest, _mm256_set1_ps(INFINITY), _CMP_LT_OQ) != 0xff)
         return false;
-    _mm256_storeu_ps(scale, _mm256_div_ps(largest, _mm256_set1_ps(LARGEST)));
-    __m512 inverse = _mm512_castps256_ps512(_mm256_div_ps(_mm256_set1_ps(LARGEST), largest));
+    __mmask8 some = _mm256_cmp_ps_mask(largest, _mm256_set1_ps(0x1p-100f), _CMP_GE_OQ);
+    _mm256_storeu_ps(scale, _mm256_maskz_div_ps(some, largest, _mm256_set1_ps(LARGEST)));
+    __m512 inverse = _mm512_castps256_ps512(_mm256_maskz_div_ps(some, _mm256_set1_ps(LARGEST), largest));
     __m256i part[8];
     for (int b = 0; b < 8; b++)
         part[b] = round_bytes(x + b * PL_ACT_BLOCK, _mm512_permutexvar_ps(_mm512_set1_epi32(b), inverse),

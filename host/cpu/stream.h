@@ -114,15 +114,20 @@ static inline void row_norm(float *out, const float *x, const float *w, int64_t 
     row_scale(out, x, w, row_inverse_rms(x, n, eps), n);
 }
 
+#define GELU_STEP (PL_MOST_PARTS * PL_PART_LANES)
+#define GELU_AHEAD 512 /* values; the processor's own prefetching comes too late for so short a loop */
+
 /* out = gelu(gate) * by; out may be gate. */
 static inline void row_gelu_times(float *out, const float *gate, const float *by, int64_t n)
 {
-    enum { STEP = PL_MOST_PARTS * PL_PART_LANES };
     int64_t i = 0;
-    for (; i + STEP <= n; i += STEP) {
+    for (; i + GELU_STEP <= n; i += GELU_STEP) {
         pl_part x[PL_MOST_PARTS];
-        for (int p = 0; p < PL_MOST_PARTS; p++)
+        for (int p = 0; p < PL_MOST_PARTS; p++) {
+            __builtin_prefetch(gate + i + GELU_AHEAD + p * PL_PART_LANES);
+            __builtin_prefetch(by + i + GELU_AHEAD + p * PL_PART_LANES);
             x[p] = part_load(gate + i + p * PL_PART_LANES);
+        }
         part_gelu(x, PL_MOST_PARTS);
         for (int p = 0; p < PL_MOST_PARTS; p++)
             part_store(out + i + p * PL_PART_LANES, x[p] * part_load(by + i + p * PL_PART_LANES));
