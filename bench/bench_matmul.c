@@ -1,12 +1,12 @@
 /* How fast the matrix product is, for each type and instruction set of this machine.
  *
- *     bench_matmul [THREADS [TYPE [ISA [ROWS]]]]
+ *     bench_matmul [THREADS [TYPE [ISA [ROWS [rounded]]]]]
  *
  * Shapes are those of Gemma 3n: an FFN of 16384 over 2048 each way, and the head. Weights lie in as many copies as
  * it takes to leave no cache a chance. Prints CSV: the best time, the rate at which weights are read and its
  * share of what the same threads read from memory in one and in four streams each, and operations, two for
  * each multiplication with addition. TYPE and ISA are parts of names, ROWS the only
- * number of rows. */
+ * number of rows, 0: all; rounded: where kernels can, operands are rounded to bf16. */
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
 #include "host/base/rng.h"
@@ -144,7 +144,7 @@ static void bench_rows(bench *b, const pl_matmul_kernels *k, pl_weight w, int64_
 static void bench_shape(bench *b, pl_dtype type, int64_t rows, int64_t cols)
 {
     static const unsigned levels[] = {0, PL_CPU_AVX2, PL_CPU_AVX2 | PL_CPU_AVX_VNNI,
-                                      PL_CPU_ALL & ~(unsigned)PL_CPU_AMX_INT8, PL_CPU_ALL};
+                                      PL_CPU_ALL & ~(unsigned)PL_CPU_AMX_BF16, PL_CPU_ALL};
     static const int n_rows[] = {1, 2, 3, 4, 5, 6, 8, 12, 16, 64, 512};
     int64_t copies;
     pl_weight w = make_weight(b, type, rows, cols, &copies);
@@ -183,7 +183,9 @@ int main(int argc, char **argv)
     b.x = (pl_act){.f32 = x,
                    .hi_lo = take(blocks * 2 * PL_ACT_BLOCK),
                    .scale = take(blocks * sizeof(float)),
-                   .sum = take(blocks * 2 * sizeof(int32_t))};
+                   .sum = take(blocks * 2 * sizeof(int32_t)),
+                   .wide = take(pl_act_wide_bytes(MAX_ROWS, MAX_COLS / PL_ACT_BLOCK))};
+    b.x.rounded = argc > 5 && strcmp(argv[5], "rounded") == 0;
     b.out = take((size_t)MAX_ROWS * HEAD_ROWS * sizeof *b.out);
     b.read_one = read_rate(b.pool, b.buffer, 1);
     b.read_four = read_rate(b.pool, b.buffer, 4);

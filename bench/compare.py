@@ -52,10 +52,10 @@ class Pleiad:
     def __init__(self, program: str):
         self.program = program
 
-    def measure(self, args, model, threads, prompts=(), gens=(), depths=(0,), parallel=(1,)) -> list[dict]:
+    def measure(self, args, model, threads, prompts=(), gens=(), depths=(0,), parallel=(1,), more=()) -> list[dict]:
         out = run(args, [self.program, "bench", "-m", model, "--backend", "cpu", "-t", threads, "-r", 1, "-q", "-o",
                          "json", "-p", joined(prompts) or 0, "-n", joined(gens) or 0, "-d", joined(depths), "-np",
-                         joined(parallel)])
+                         joined(parallel), *more])
         return [{"test": name_test(r["n_prompt"], r["n_gen"], r["parallel"], r["depth"]), "tokens_per_s": r["mean"],
                  "bandwidth_share": r["bandwidth_share"], "peak_share": r["peak_share"]} for r in json.loads(out)]
 
@@ -124,13 +124,22 @@ def measure_other(args, model, engine, kinds) -> list[dict]:
         return []
 
 
+def as_fast(found: list[dict]) -> list[dict]:
+    return [{**r, "test": r["test"] + " fast"} for r in found if r["test"].startswith("pp")]
+
+
 def measure_table(args, record, pleiad, llama, others):
     for round_ in range(args.rounds):
         for model in args.models:
             kinds = {"prompts": args.prompts, "gens": args.gens, "parallel": [1] + args.parallel}
-            for engine in (pleiad, llama):
-                record.add("table", round_, model, engine, args.threads,
-                           engine.measure(args, model, args.threads, **kinds))
+            record.add("table", round_, model, pleiad, args.threads,
+                       pleiad.measure(args, model, args.threads, **kinds))
+            found = llama.measure(args, model, args.threads, **kinds)
+            record.add("table", round_, model, llama, args.threads, found)
+            if args.fast_prompts:
+                record.add("table", round_, model, llama, args.threads, as_fast(found))
+                fast = pleiad.measure(args, model, args.threads, prompts=args.prompts, more=["--fast-prompts"])
+                record.add("table", round_, model, pleiad, args.threads, as_fast(fast))
             for engine in others if round_ < args.other_rounds else ():
                 record.add("table", round_, model, engine, args.threads, measure_other(args, model, engine, kinds))
 
@@ -194,6 +203,8 @@ def parse() -> argparse.Namespace:
     p.add_argument("--depths", type=int, nargs="*", default=[0, 1024, 4096, 16384])
     p.add_argument("--llama-depth", type=int, default=1024, help="llama.cpp is not measured behind more tokens")
     p.add_argument("--batches", type=int, nargs="*", default=[1, 2, 4, 8, 16])
+    p.add_argument("--fast-prompts", action="store_true",
+                   help="prompts also with this option of Pleiad's: tests named fast")
     p.add_argument("--all", action="store_true", help="also the curves and the ops")
     p.add_argument("--out", type=Path, default=ROOT / "bench" / "results")
     return p.parse_args()

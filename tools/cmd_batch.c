@@ -120,6 +120,8 @@ static pl_status tell_settings(job *j, pl_error *err)
     else
         pl_strbuf_printf(&text, "path %s", o->path ? o->path : pl_model_path(j->model, 0));
     pl_strbuf_printf(&text, ", context %d, max-tokens %d, cache %d", o->n_context, o->max_tokens, o->cache_type);
+    if (o->fast_prompts)
+        pl_strbuf_add_text(&text, ", fast prompts");
     pl_strbuf_printf(&text, ", temp %g, top-k %d, top-p %g, min-p %g, typical %g", (double)s->temperature, s->top_k,
                      (double)s->top_p, (double)s->min_p, (double)s->typical_p);
     pl_strbuf_printf(&text, ", penalties %g %g %g over %d", (double)s->repeat_penalty, (double)s->presence_penalty,

@@ -51,6 +51,8 @@ static pl_status check_options(const pl_options *o, pl_error *err)
 {
     if (o->resume_file && o->cache_type != PL_CACHE_F32)
         return pl_fail(err, PL_ERR_ARGUMENT, "--resume does not tell results of one --cache-type from another's");
+    if (o->resume_file && o->fast_prompts)
+        return pl_fail(err, PL_ERR_ARGUMENT, "--resume does not tell results with --fast-prompts from others");
     for (size_t i = 0; i < o->paths.n; i++)
         for (size_t j = 0; j < i; j++)
             if (strcmp(o->paths.items[i], o->paths.items[j]) == 0)
@@ -195,12 +197,13 @@ static pl_status measure_path(eval *v, const pl_opened *opened, pl_eval_result *
     return what.save ? pl_logits_writer_commit(&v->save, err) : PL_OK;
 }
 
-/* cache: of the reference always f32, so that one file shows what narrower K/V cost. */
-static pl_status load(eval *v, pl_opened *opened, pl_cache_type cache, pl_error *err)
+/* The reference is always exact, so that one file shows what narrower K/V and fast prompts cost. */
+static pl_status load(eval *v, pl_opened *opened, bool exact, pl_error *err)
 {
     pl_engine_info info;
     pl_engine_params params = pl_opened_params(v->options);
-    params.cache = cache;
+    params.cache = exact ? PL_CACHE_F32 : params.cache;
+    params.fast_prompts &= !exact;
     PL_TRY(pl_opened_engine(v->options, &params, opened, err));
     pl_engine_describe(opened->engine, &info);
     if (!v->evaluator)
@@ -213,7 +216,7 @@ static pl_status measure_model(eval *v, size_t index, pl_error *err)
     pl_status status;
     pl_opened opened = {.model = NULL};
     PL_TRY_GOTO(pl_model_open(model_name(v, index), &opened.model, err));
-    PL_TRY_GOTO(load(v, &opened, (pl_cache_type)v->options->cache_type, err));
+    PL_TRY_GOTO(load(v, &opened, false, err));
     pl_interrupt_watch(opened.session);
     for (size_t i = 0; i < n_paths(v); i++)
         PL_TRY_GOTO(measure_path(v, &opened, &v->state.results[index * n_paths(v) + i], err));
@@ -239,7 +242,7 @@ static pl_status measure(eval *v, pl_error *err)
     if (v->options->save_logits)
         PL_TRY(pl_logits_writer_open(v->options->save_logits, &v->passages, v->vocab, &v->save, err));
     if (left > 0 && has_reference_model(v))
-        PL_TRY(load(v, &v->reference, PL_CACHE_F32, err));
+        PL_TRY(load(v, &v->reference, true, err));
     pl_progress_start(&v->progress, "measuring", "tokens", left, !v->options->quiet);
     for (size_t i = 0; i < v->n_models; i++)
         if (passages_left(v, i * n_paths(v), n_paths(v)) > 0)

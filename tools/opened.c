@@ -33,6 +33,7 @@ pl_engine_params pl_opened_params(const pl_options *options)
         .batch_rows = options->n_batch,
         .keep_towers_s = options->keep_towers == 0 ? DBL_MIN : options->keep_towers, /* 0 would be the default */
         .no_pin = options->no_pin,
+        .fast_prompts = options->fast_prompts,
     };
 }
 

@@ -109,6 +109,7 @@ typedef struct pl_options {
     int32_t n_threads; /* 0: one per physical core */
     int32_t n_batch;   /* rows a step; 0: the engine's choice */
     bool no_pin;
+    bool fast_prompts;
     int32_t backend;      /* pl_backend_kind */
     int32_t device;       /* card, counted from 0 */
     const char *devices;  /* batch: "all", or cards joined by commas */

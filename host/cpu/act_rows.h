@@ -11,8 +11,7 @@ void PL_ISA_NAME(pl_quantize_row)(const float *x, int64_t cols, int8_t *hi_lo, f
 /* The span of row r that begins at `col`: n values, fewer than PL_ACT_SPAN only at the end of a row. */
 static inline void span_quantize(const pl_act *act, int64_t r, int64_t col, const float *x, int64_t n)
 {
-    int64_t first = col / PL_ACT_BLOCK, left = act->blocks - first;
-    int64_t at = first * act->rows + r * (left < PL_ACT_SPAN / PL_ACT_BLOCK ? left : PL_ACT_SPAN / PL_ACT_BLOCK);
+    int64_t ld, at = pl_act_at(act, r, col / PL_ACT_SPAN, &ld);
     PL_ISA_NAME(pl_quantize_row)(x, n, act->hi_lo + at * 2 * PL_ACT_BLOCK, act->scale + at, act->sum + 2 * at);
 }
 

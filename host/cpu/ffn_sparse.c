@@ -8,6 +8,7 @@
 #include "host/cpu/ffn_sparse.h"
 
 #include "host/base/isa.h"
+#include "host/cpu/ffn_live.h"
 #include "host/cpu/neuron.h"
 
 #include <stdatomic.h>
@@ -31,27 +32,6 @@ typedef struct sparse_call {
 } sparse_call;
 
 /* ---- which neurons ---- */
-
-/* Bit i: gate i of up to 32 is above the cutoff, or there is no telling. */
-static inline uint32_t live_bits(const float *gate, int64_t n, float cut)
-{
-    uint32_t bits = 0;
-    int i = 0;
-    for (; i < PL_GROUP && i + PL_PART_LANES <= n; i += PL_PART_LANES) {
-        pl_part g = part_load(gate + i);
-#if defined(__AVX512F__)
-        bits |= (uint32_t)_mm512_cmp_ps_mask((__m512)g, _mm512_set1_ps(cut), _CMP_NLE_UQ) << i;
-#elif defined(__AVX__)
-        bits |= (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps((__m256)g, _mm256_set1_ps(cut), _CMP_NLE_UQ)) << i;
-#else
-        for (int lane = 0; lane < PL_PART_LANES; lane++)
-            bits |= (uint32_t) !(g[lane] <= cut) << (i + lane);
-#endif
-    }
-    for (; i < PL_GROUP && i < n; i++)
-        bits |= (uint32_t) !(gate[i] <= cut) << i;
-    return bits;
-}
 
 static int list_neurons(sparse_call *c, int64_t begin, int64_t end, int32_t *neuron)
 {
@@ -112,8 +92,7 @@ static void multiply_span(up_set *s, int panels, int64_t span)
     const pl_ffn *f = s->call->f;
     const pl_act *x = f->x;
     pl_dtype type = f->up->type;
-    int64_t rest = x->blocks - span * PL_SPAN_GROUPS, ld = rest < PL_SPAN_GROUPS ? rest : PL_SPAN_GROUPS;
-    int64_t at = span * PL_SPAN_GROUPS * x->rows;
+    int64_t ld, at = pl_act_at(x, 0, span, &ld);
     const uint8_t *packed[SET_PANELS];
     for (int p = 0; p < panels; p++) {
         gather(s, p, span, (int)ld);
@@ -278,4 +257,5 @@ static void ffn_sparse(pl_stream *s, const pl_ffn *f)
 void PL_ISA_NAME(pl_ffn_sparse_ops)(pl_ops *ops)
 {
     ops->ffn_sparse = ffn_sparse;
+    ops->ffn_sparse_many = PL_ISA_NAME(pl_ffn_sparse_many);
 }

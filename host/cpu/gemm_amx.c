@@ -1,10 +1,9 @@
 /* A piece of a product on AMX. Rows and weights are parts of bf16 in tiles of 1 KiB: sixteen rows by 32 columns, and
  * sixteen pairs of columns by sixteen outputs. A slab of a panel's weights stays in the first-level cache while the
  * rows' tiles come from the second; four tiles of sums go from slab to slab through `out`. */
+#include "host/cpu/amx.h"
 #include "host/cpu/gemm_piece.h"
 
-#include <immintrin.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #define INLINE static inline __attribute__((always_inline))
@@ -149,22 +148,11 @@ static void split_rows(const pl_gemm_piece *p, int64_t col, int cols, row_tile *
 
 /* ---- products ---- */
 
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} __attribute__((aligned(64))) tile_config;
-
-/* The compilers do not know what a configuration's instruction reads: stores to a volatile one are not left out. */
 static void configure(void)
 {
-    volatile tile_config c = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        c.rows[t] = TILE_ROWS;
-        c.row_bytes[t] = LINE_BYTES;
-    }
-    atomic_signal_fence(memory_order_seq_cst);
-    _tile_loadconfig((const void *)(uintptr_t)&c);
+    volatile pl_tile_config c = {.palette = 1};
+    pl_tiles_fill(&c, TILE_ROWS);
+    pl_tiles_configure(&c);
 }
 
 /* Tile registers, as literals: sums 0 to 3 (rows 0: 0 and 1), rows 4 and 5, outputs 6 and 7. */

@@ -231,9 +231,7 @@ static pl_head_reach prepare_row(pl_head_coarse *c, const pl_act *x, int64_t row
 {
     double square = 0, fourth = 0, factor = factor_squared(c->w->cols) * (1 + 1e-5);
     for (int64_t b = 0; b < x->blocks; b++) {
-        int64_t span = b / PL_SPAN_GROUPS, rest = x->blocks - span * PL_SPAN_GROUPS;
-        int64_t ld = rest < PL_SPAN_GROUPS ? rest : PL_SPAN_GROUPS;
-        int64_t at = span * PL_SPAN_GROUPS * x->rows + row * ld + b % PL_SPAN_GROUPS;
+        int64_t ld, at = pl_act_at(x, row, b / PL_SPAN_GROUPS, &ld) + b % PL_SPAN_GROUPS;
         double norm = 0, scale = (double)x->scale[at];
         c->sum[2 * at] = dithered_sum(x->hi_lo + at * 2 * PL_ACT_BLOCK, c->dither + b * PL_ACT_BLOCK, &norm);
         c->sum[2 * at + 1] = 0;

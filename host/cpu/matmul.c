@@ -3,7 +3,7 @@
  * A piece is all rows of x times a few rows of weights, so that weights come from memory once however many rows
  * there are. Up to eight rows: four panels side by side straight from their packed form, four streams for the
  * prefetchers, four rows at a time. More rows: spans of 16 panels are unpacked and applied to tiles of rows, each of which comes to the
- * first-level cache once; sums of up to 256 rows wait in a local array between spans. */
+ * first-level cache once; sums of up to 512 rows wait in a local array between spans. */
 #include "host/cpu/matmul.h"
 
 #include "host/base/cpu.h"
@@ -11,12 +11,15 @@
 #include "host/cpu/neuron.h"
 
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
-#define BLOCK_ROWS 256 /* rows whose sums and terms fit the second-level cache beside the weights */
+#define BLOCK_ROWS 512 /* rows whose sums and terms fit the second-level cache beside the weights */
 #define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
 #define FEW_ROWS (2 * PL_DIRECT_ROWS)
-#define MANY_ROWS 10     /* from here on tiles of 16 are faster than those of six */
+#define AROUND_BYTES ((size_t)8 << 20)
 #define PIECE_OUTPUTS 96 /* plain types, many rows */
 #define PIECE_OUTPUTS_FEW 8
 
@@ -27,6 +30,7 @@ typedef struct matmul_call {
     const pl_matmul *jobs;
     int n_jobs;
     int threads;
+    bool rounded;
 } matmul_call;
 
 static int64_t smaller(int64_t a, int64_t b)
@@ -65,9 +69,14 @@ typedef struct panel_piece {
     int64_t panel, step;
     int n_panels;
     int row, n_rows;
-    float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS];
+    void (*multiply)(struct panel_piece *p, int64_t span); /* of many rows */
+    float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS] __attribute__((aligned(64)));
     pl_row_terms terms[BLOCK_ROWS];
-    pl_span_codes codes[PIECE_PANELS];
+    union {
+        pl_span_codes codes[PIECE_PANELS];
+        pl_wide_codes wide[PIECE_PANELS];
+        pl_rounded_codes rounded[PIECE_PANELS] __attribute__((aligned(64)));
+    };
     uint8_t neurons[PIECE_PANELS][PL_NEURON_SPAN_BYTES] __attribute__((aligned(64)));
 } panel_piece;
 
@@ -88,18 +97,11 @@ static const uint8_t *span_at(panel_piece *p, int panel, int64_t span)
     return p->neurons[panel];
 }
 
-/* Where row r's blocks of the span lie in x, counted in blocks; *ld: from row to row. */
-static int64_t act_at(const pl_act *x, int64_t row, int64_t span, int64_t *ld)
-{
-    *ld = smaller(PL_SPAN_GROUPS, x->blocks - span * PL_SPAN_GROUPS);
-    return span * PL_SPAN_GROUPS * x->rows + row * *ld;
-}
-
 static void fill_terms(panel_piece *p, int64_t span, int n_rows)
 {
     const pl_act *x = p->job->x;
     for (int r = 0; r < n_rows; r++) {
-        int64_t ld, at = act_at(x, p->row + r, span, &ld);
+        int64_t ld, at = pl_act_at(x, p->row + r, span, &ld);
         p->kernels->terms(p->type, x->sum + 2 * at, x->scale + at, row_groups(p, r, span), &p->terms[r]);
     }
 }
@@ -107,7 +109,7 @@ static void fill_terms(panel_piece *p, int64_t span, int n_rows)
 static pl_tile_rows rows_at(const panel_piece *p, int r, int n, int64_t span)
 {
     const pl_act *x = p->job->x;
-    int64_t ld, at = act_at(x, p->row + r, span, &ld);
+    int64_t ld, at = pl_act_at(x, p->row + r, span, &ld);
     size_t ahead = r == 0 ? pl_span_bytes(p->type) : 0;
     return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n, ahead};
 }
@@ -135,8 +137,17 @@ static void multiply_tiles(panel_piece *p, int64_t span, int r, int n)
 
 static void multiply_many(panel_piece *p, int64_t span, int r, int n)
 {
-    pl_tile_rows rows = rows_at(p, r, n, span);
-    p->kernels->many(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r], BLOCK_ROWS);
+    int first = r / PL_ACT_WIDE_ROWS * PL_ACT_WIDE_ROWS;
+    pl_wide_rows rows = {.begin = r - first, .end = r - first + n, .rows = rows_at(p, r, n, span)};
+    if (p->kernels->widen)
+        rows.tile = pl_wide_tile(p->job->x, span, (p->row + first) / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
+    p->kernels->many(p->job->w->type, p->wide, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][first],
+                     BLOCK_ROWS);
+}
+
+static bool is_wide(const pl_tile_kernels *kernels, const pl_matmul *j, int n_rows)
+{
+    return kernels->many && j->w->packed && (j->x->wide || !kernels->widen) && n_rows >= kernels->many_rows;
 }
 
 /* All rows times all panels of the piece. */
@@ -147,12 +158,16 @@ static void multiply_span(panel_piece *p, int64_t span)
         n--;
     if (n == 0)
         return;
-    bool many = p->kernels->many && n >= MANY_ROWS;
-    if (!many || pl_has_minimum(p->type.kind))
+    bool many = is_wide(p->kernels, p->job, n);
+    if (!many || (!p->kernels->widen && pl_has_minimum(p->type.kind)))
         fill_terms(p, span, n);
-    for (int i = 0; i < p->n_panels; i++)
-        (many ? p->kernels->unpack_centred : p->kernels->unpack)(p->job->w->type, span_at(p, i, span),
-                                                                 row_groups(p, 0, span), &p->codes[i]);
+    for (int i = 0; i < p->n_panels; i++) {
+        const uint8_t *packed = span_at(p, i, span);
+        if (many)
+            p->kernels->unpack_wide(p->job->w->type, packed, row_groups(p, 0, span), &p->wide[i]);
+        else
+            p->kernels->unpack(p->job->w->type, packed, row_groups(p, 0, span), &p->codes[i]);
+    }
     for (int r = 0, run; r < n; r += run) {
         run = run_length(p, r, n, span);
         (many ? multiply_many : multiply_tiles)(p, span, r, run);
@@ -171,20 +186,60 @@ static void multiply_few(panel_piece *p, int64_t span)
     }
 }
 
+static void multiply_rounded(panel_piece *p, int64_t span)
+{
+    int groups = row_groups(p, 0, span);
+    for (int i = 0; i < p->n_panels; i++)
+        p->kernels->unpack_rounded(p->job->w->type, span_at(p, i, span), groups, &p->rounded[i]);
+    pl_wide_rows rows = {.end = p->n_rows};
+    rows.tile = pl_wide_tile(p->job->x, span, p->row / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
+    p->kernels->rounded(p->rounded, (p->n_panels + 1) / 2 * 2, groups, &rows, p->acc[0][0], BLOCK_ROWS);
+}
+
+/* Products that no cache will hold until they are read go around the caches, which otherwise read a line before it is
+ * overwritten. */
+static bool goes_around(const pl_matmul *j)
+{
+    return (size_t)j->n_rows * (size_t)j->w->rows * sizeof *j->out >= AROUND_BYTES;
+}
+
+/* One panel's sums of a row. */
+static void store_around(float *out, const float *sums)
+{
+#if defined(__x86_64__)
+    for (int i = 0; i < PL_PANEL_ROWS; i += 4)
+        _mm_stream_ps(out + i, _mm_loadu_ps(sums + i));
+#else
+    memcpy(out, sums, PL_PANEL_ROWS * sizeof *out);
+#endif
+}
+
+static void end_around(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
+
 static void store_piece(const panel_piece *p)
 {
     const pl_matmul *j = p->job;
+    const bool around = goes_around(j);
     for (int r = 0; r < p->n_rows; r++) {
         float *out = j->out + (p->row + r) * j->out_ld;
         int64_t end = row_outputs(j, p->row + r);
         for (int i = 0; i < p->n_panels; i++) {
             int64_t n = (p->panel + i * p->step) * PL_PANEL_ROWS;
-            if (n + PL_PANEL_ROWS <= end)
+            if (n + PL_PANEL_ROWS <= end && around && (uintptr_t)(out + n) % 64 == 0)
+                store_around(out + n, p->acc[i][r]);
+            else if (n + PL_PANEL_ROWS <= end)
                 memcpy(out + n, p->acc[i][r], sizeof p->acc[i][r]);
             else if (n < end)
                 memcpy(out + n, p->acc[i][r], (size_t)(end - n) * sizeof *out);
         }
     }
+    if (around)
+        end_around();
 }
 
 /* All rows times the panels of p. */
@@ -199,7 +254,7 @@ static void multiply_panels(panel_piece *p)
         for (int i = 0; i < p->n_panels; i++)
             memset(p->acc[i], 0, (size_t)p->n_rows * sizeof p->acc[i][0]);
         for (int64_t span = 0; span < spans; span++)
-            (few ? multiply_few : multiply_span)(p, span);
+            (few ? multiply_few : p->multiply)(p, span);
         store_piece(p);
     }
 }
@@ -216,6 +271,7 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     panel_piece p;
     p.kernels = call->kernels;
     p.job = j;
+    p.multiply = call->rounded ? multiply_rounded : multiply_span;
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
     int width = piece_panels(j);
@@ -287,9 +343,54 @@ static void multiply_pieces(void *ctx, int64_t begin, int64_t end, int thread)
     }
 }
 
+/* ---- another form of the activations ---- */
+
+typedef struct widen_call {
+    void (*widen)(const pl_act *x, int64_t span, int64_t tile);
+    const pl_act *x;
+    int64_t spans;
+} widen_call;
+
+static void widen_tiles(void *ctx, int64_t begin, int64_t end, int thread)
+{
+    (void)thread;
+    const widen_call *call = ctx;
+    for (int64_t i = begin; i < end; i++)
+        call->widen(call->x, i % call->spans, i / call->spans);
+}
+
+/* Whether all products of block types can be of rounded operands, which all rows have as many of. */
+static bool can_round(const pl_tile_kernels *kernels, const pl_matmul *jobs, int n_jobs)
+{
+    for (int i = 0; i < n_jobs; i++) {
+        const pl_matmul *j = &jobs[i];
+        bool fits = j->x->rounded && j->x->wide && j->n_rows >= PL_ROUNDED_ROWS &&
+                    row_inputs(j, 0) == row_inputs(j, j->n_rows - 1);
+        if (!kernels->rounded || (j->w->packed && !fits))
+            return false;
+    }
+    return true;
+}
+
+/* Once for each operand that is read so. */
+static void widen(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul *jobs, int n_jobs, bool rounded)
+{
+    const pl_act *done = NULL;
+    void (*tile)(const pl_act *, int64_t, int64_t) = rounded ? kernels->round_rows : kernels->widen;
+    for (int i = 0; i < n_jobs && tile; i++) {
+        const pl_act *x = jobs[i].x;
+        if (x == done || !is_wide(kernels, &jobs[i], jobs[i].n_rows))
+            continue;
+        widen_call call = {tile, x, (x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS};
+        pl_pool_for(pool, (x->rows + PL_ACT_WIDE_ROWS - 1) / PL_ACT_WIDE_ROWS * call.spans, 4, widen_tiles, &call);
+        done = x;
+    }
+}
+
 static void matmul_run(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul *jobs, int n_jobs)
 {
-    matmul_call call = {kernels, jobs, n_jobs, pl_pool_threads(pool)};
+    matmul_call call = {kernels, jobs, n_jobs, pl_pool_threads(pool), can_round(kernels, jobs, n_jobs)};
+    widen(kernels, pool, jobs, n_jobs, call.rounded);
     int64_t pieces = 0;
     for (int i = 0; i < n_jobs; i++)
         pieces += piece_count(&jobs[i], call.threads);
@@ -312,7 +413,7 @@ static void quantize_part(const quantize_call *call, int64_t row, int64_t part)
     const pl_act *x = call->act;
     int64_t spans = (x->blocks + PL_SPAN_GROUPS - 1) / PL_SPAN_GROUPS, end = smaller(spans, (part + 1) * PART_SPANS);
     for (int64_t span = part * PART_SPANS; span < end; span++) {
-        int64_t ld, at = act_at(x, row, span, &ld), col = span * PL_SPAN;
+        int64_t ld, at = pl_act_at(x, row, span, &ld), col = span * PL_SPAN;
         call->kernels->quantize_row(x->f32 + row * x->ld + col, smaller(x->cols - col, PL_SPAN),
                                     x->hi_lo + at * 2 * PL_ACT_BLOCK, x->scale + at, x->sum + 2 * at);
     }
@@ -337,10 +438,10 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 /* ---- selection ---- */
 
 /* isa's kernels for block types, those of `other` for the rest. */
-#define KERNELS(name, isa, other, title, unpack_centred, many)                                                         \
-    static const pl_tile_kernels tiles_##name = {                                                                      \
-        pl_unpack_##isa,         pl_tile_##isa,    pl_direct_##isa, pl_dot_##other,                                    \
-        pl_quantize_row_##other, pl_terms_##other, unpack_centred,  many};                                             \
+#define KERNELS(name, isa, other, title, wide, rounds, ...)                                                            \
+    static const pl_tile_kernels tiles_##name = {pl_unpack_##isa, pl_tile_##isa,           pl_direct_##isa,            \
+                                                 pl_dot_##other,  pl_quantize_row_##other, pl_terms_##other,           \
+                                                 __VA_ARGS__};                                                         \
     static void matmul_##name(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                        \
     {                                                                                                                  \
         matmul_run(&tiles_##name, pool, jobs, n_jobs);                                                                 \
@@ -349,20 +450,24 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
     {                                                                                                                  \
         quantize_run(&tiles_##name, pool, act, n);                                                                     \
     }                                                                                                                  \
-    static const pl_matmul_kernels kernels_##name = {title, quantize_##name, matmul_##name};
+    static const pl_matmul_kernels kernels_##name = {title, wide, rounds, quantize_##name, matmul_##name};
 
-KERNELS(base, base, base, "plain C", NULL, NULL)
+#define MANY(isa, rows, widen) rows, widen, pl_unpack_wide_##isa, pl_many_##isa
+#define ROUNDED(isa) pl_round_rows_##isa, pl_unpack_rounded_##isa, pl_rounded_##isa
+#define NO_MANY NULL, NULL, NULL
+
+KERNELS(base, base, base, "plain C", false, false, 0, NO_MANY, NO_MANY)
 #if defined(__x86_64__)
-KERNELS(avx2, avx2, avx2, "AVX2", NULL, NULL)
-KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", NULL, NULL)
-KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", NULL, NULL)
-KERNELS(amx, avx512, avx512, "AMX", pl_unpack_centred_avx512, pl_many_amx)
+KERNELS(avx2, avx2, avx2, "AVX2", true, false, MANY(avx2, 10, pl_widen_avx2), NO_MANY)
+KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", true, false, MANY(avxvnni, 12, pl_widen_avxvnni), NO_MANY)
+KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", true, false, MANY(avx512, 32, pl_widen_avx512), NO_MANY)
+KERNELS(amx, avx512, avx512, "AMX", false, true, MANY(amx, 10, NULL), ROUNDED(amx))
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)
 {
 #if defined(__x86_64__)
-    const unsigned amx = PL_CPU_AMX_INT8 | PL_CPU_AVX512_VNNI;
+    const unsigned amx = PL_CPU_AMX_INT8 | PL_CPU_AMX_BF16 | PL_CPU_AVX512_BF16 | PL_CPU_AVX512_VNNI;
     if ((features & amx) == amx && pl_cpu_enable_amx(NULL) == PL_OK)
         return &kernels_amx;
     if (features & PL_CPU_AVX512_VNNI)

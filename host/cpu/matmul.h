@@ -7,6 +7,8 @@
 
 typedef struct pl_matmul_kernels {
     const char *name; /* "avx512-vnni" */
+    bool wide;        /* products of many rows make use of pl_act.wide */
+    bool rounds;      /* those of pl_act.rounded do, and are faster */
 
     /* Fills hi_lo, scale and sum of the first n rows from act->f32. A block with a value that is not finite gets
      * the scale NaN, one whose largest value is below 2^-100 counts as zero. */

@@ -12,6 +12,7 @@
 #define PL_CPU_MATMUL_TILE_H
 
 #include "host/cpu/panel.h"
+#include "host/ops/matmul.h"
 
 #define PL_TILE_ROWS 6
 #define PL_DIRECT_PANELS 4
@@ -24,6 +25,16 @@ typedef struct pl_span_codes {
     float m[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
     const uint8_t *after; /* where the packed span ends */
 } __attribute__((aligned(64))) pl_span_codes;
+
+/* The same for many rows: code - offset in 16 bits, 16 pairs of columns a group with the 16 rows of the panel side by side,
+ * those of columns 2 i and 2 i + 1 at byte 64 * i + 4 * row; or as bytes, in the first half and in the order of
+ * pl_span_codes. Each kernel knows its own. */
+typedef struct pl_wide_codes {
+    uint8_t code[PL_SPAN_GROUPS][16 * PL_CHUNK_BYTES];
+    float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
+    float m[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
+    const uint8_t *after;
+} __attribute__((aligned(64))) pl_wide_codes;
 
 /* Per row and span: what depends on the row's sums alone. */
 typedef union pl_row_terms {
@@ -40,6 +51,28 @@ typedef struct pl_tile_rows {
     int n;
     size_t ahead; /* bytes after each packed span that should be in the cache soon */
 } pl_tile_rows;
+
+/* Rows [begin, end) of a span of pl_act.wide: tiles of PL_ACT_WIDE_ROWS rows, in which they are counted from the first
+ * one's first row on. */
+typedef struct pl_wide_rows {
+    const uint8_t *tile;
+    size_t tile_bytes;
+    int begin, end;
+    pl_tile_rows rows; /* the same ones as they are in pl_act; terms only of types with a minimum */
+} pl_wide_rows;
+
+/* Where tile `tile` of a span lies in x->wide; *bytes: what it takes. */
+static inline uint8_t *pl_wide_tile(const pl_act *x, int64_t span, int64_t tile, size_t *bytes)
+{
+    int64_t tiles = (x->rows + PL_ACT_WIDE_ROWS - 1) / PL_ACT_WIDE_ROWS, left = x->blocks - span * PL_SPAN_GROUPS;
+    *bytes = (size_t)(left < PL_SPAN_GROUPS ? left : PL_SPAN_GROUPS) * PL_ACT_WIDE_ROWS * PL_ACT_WIDE;
+    size_t whole = (size_t)PL_SPAN_GROUPS * PL_ACT_WIDE_ROWS * PL_ACT_WIDE;
+    return (uint8_t *)x->wide + (size_t)(span * tiles) * whole + (size_t)tile * *bytes;
+}
+
+/* The same with both operands rounded to bf16: tiles of 16 pairs of columns with 16 rows each, 1 KB for a group. */
+#define PL_ROUNDED_BYTES (16 * PL_CHUNK_BYTES)
+typedef uint8_t pl_rounded_codes[PL_SPAN_GROUPS][PL_ROUNDED_BYTES];
 
 typedef struct pl_tile_kernels {
     void (*unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
@@ -62,11 +95,20 @@ typedef struct pl_tile_kernels {
     /* The terms of one row in one span, from pl_act's sums and scales. */
     void (*terms)(pl_panel_type type, const int32_t *sum, const float *scale, int groups, pl_row_terms *out);
 
-    /* For many rows, or NULL: like unpack and tile, for any number of rows, with code - offset as a signed byte in place
-     * of code. Terms are read only of types with a minimum. */
-    void (*unpack_centred)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
-    void (*many)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+    /* For many rows, or all NULL. widen (NULL: they are read as they are) fills a tile of a span of x->wide, of which rows that x does not have may be
+     * anything; many is as tile for any number of rows, row r counted as rows->begin is. */
+    int many_rows; /* from so many on they are faster */
+    void (*widen)(const pl_act *x, int64_t span, int64_t tile);
+    void (*unpack_wide)(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out);
+    void (*many)(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
                  int64_t acc_ld);
+
+    /* The same for rows whose operands may be rounded (pl_act.rounded), or all NULL. n_panels is even: what an odd one is
+     * multiplied with may be anything, as may sums of rows up to a multiple of 32. */
+    void (*round_rows)(const pl_act *x, int64_t span, int64_t tile);
+    void (*unpack_rounded)(pl_dtype type, const uint8_t *span, int groups, pl_rounded_codes *out);
+    void (*rounded)(const pl_rounded_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
+                    int64_t acc_ld);
 } pl_tile_kernels;
 
 #define PL_TILE_FUNCTIONS(isa)                                                                                         \
@@ -85,8 +127,27 @@ PL_TILE_FUNCTIONS(avx2)
 PL_TILE_FUNCTIONS(avxvnni)
 PL_TILE_FUNCTIONS(avx512)
 
-void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
-void pl_many_amx(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
-                 int64_t acc_ld);
+#define PL_MANY_FUNCTIONS(isa)                                                                                         \
+    void pl_unpack_wide_##isa(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out);                     \
+    void pl_many_##isa(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,      \
+                       float *acc, int64_t acc_ld);
+
+PL_MANY_FUNCTIONS(avx2)
+PL_MANY_FUNCTIONS(avxvnni)
+PL_MANY_FUNCTIONS(avx512)
+PL_MANY_FUNCTIONS(amx)
+
+void pl_widen_avx2(const pl_act *x, int64_t span, int64_t tile);
+void pl_widen_avxvnni(const pl_act *x, int64_t span, int64_t tile);
+void pl_widen_avx512(const pl_act *x, int64_t span, int64_t tile);
+
+void pl_round_rows_amx(const pl_act *x, int64_t span, int64_t tile);
+void pl_unpack_rounded_amx(pl_dtype type, const uint8_t *span, int groups, pl_rounded_codes *out);
+void pl_rounded_amx(const pl_rounded_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
+                    int64_t acc_ld);
+
+/* As pl_unpack_avx512(), with code - offset as a signed byte in place of code; to fields of pl_span_codes. */
+void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, uint8_t *code, float (*d)[PL_PANEL_ROWS],
+                              float (*m)[PL_PANEL_ROWS]);
 
 #endif

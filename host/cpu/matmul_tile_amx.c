@@ -4,10 +4,8 @@
  * same. While tiles are at work, 512-bit arithmetic starts once a cycle; the five such instructions that a sum
  * takes are what bounds the kernel. A stored tile can be read only when it has arrived in the cache: three products
  * are on their way at any time, one in the tiles' arithmetic, one being stored, one becoming f32. */
+#include "host/cpu/amx.h"
 #include "host/cpu/matmul_tile.h"
-
-#include <immintrin.h>
-#include <stdatomic.h>
 
 #define INLINE static inline __attribute__((always_inline))
 #define TILE_ROWS 16
@@ -18,12 +16,6 @@
 #define ROWS_LO 1
 #define CODES 2
 
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} __attribute__((aligned(64))) tile_config;
-
 typedef struct sums {
     int32_t hi[TILE_ROWS][PL_PANEL_ROWS], lo[TILE_ROWS][PL_PANEL_ROWS];
 } __attribute__((aligned(64))) sums;
@@ -33,18 +25,13 @@ typedef struct row_factors {
     float scale[MAX_PARTS][TILE_ROWS], shift[MAX_PARTS][TILE_ROWS];
 } row_factors;
 
-/* The compilers do not know what a configuration's instruction reads: stores to a volatile one are not left out. */
 static void configure(int n_rows, int part_columns)
 {
-    volatile tile_config c = {.palette = 1};
-    for (int t = 0; t < 8; t++) {
-        c.rows[t] = (uint8_t)n_rows;
-        c.row_bytes[t] = PL_PANEL_ROWS * sizeof(int32_t);
-    }
+    volatile pl_tile_config c = {.palette = 1};
+    pl_tiles_fill(&c, n_rows);
     c.row_bytes[ROWS_HI] = c.row_bytes[ROWS_LO] = (uint16_t)part_columns;
     c.rows[CODES] = (uint8_t)(part_columns / 4);
-    atomic_signal_fence(memory_order_seq_cst);
-    _tile_loadconfig((const void *)(uintptr_t)&c);
+    pl_tiles_configure(&c);
 }
 
 #define MULTIPLY(hi, lo, x, row_bytes, code)                                                                           \
@@ -64,7 +51,7 @@ static void configure(int n_rows, int part_columns)
         _tile_stored(tile_lo, (to)->lo, sizeof(to)->lo[0]);                                                            \
     } while (0)
 
-INLINE void add_sums(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int part, const row_factors *f,
+INLINE void add_sums(pl_panel_kind kind, int n_rows, const pl_wide_codes *w, int part, const row_factors *f,
                      const sums *sum, __m512 acc[TILE_ROWS])
 {
     __m512 d = _mm512_load_ps(w->d[part]);
@@ -81,11 +68,11 @@ INLINE void add_sums(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int
 
 /* Parts in pairs; an odd number of them has the last one alone. The first product is in tiles 4 and 5 already, and
  * at the end that of the next panel, unless there is none: NULL. */
-INLINE void add_parts(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int parts, const int8_t *x,
+INLINE void add_parts(pl_panel_kind kind, int n_rows, const pl_wide_codes *w, int parts, const int8_t *x,
                       int64_t row_bytes, const row_factors *f, const uint8_t *next, __m512 acc[TILE_ROWS])
 {
     const int halves = pl_has_halves(kind), second = halves ? PL_GROUP / 2 : 2 * PL_GROUP;
-    const int part_code = sizeof w->code[0] >> halves;
+    const int part_code = 8 * PL_CHUNK_BYTES >> halves;
     const uint8_t *code = w->code[0];
     const int8_t *at_x = x;
     sums even, odd;
@@ -114,7 +101,7 @@ INLINE void add_parts(pl_panel_kind kind, int n_rows, const pl_span_codes *w, in
 }
 
 /* n_rows: those of the configuration or more; only the first `n` are read and written. */
-INLINE void multiply_panel(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int parts, const int8_t *x,
+INLINE void multiply_panel(pl_panel_kind kind, int n_rows, const pl_wide_codes *w, int parts, const int8_t *x,
                            int64_t row_bytes, const row_factors *f, const uint8_t *next, int n, float *out)
 {
     __m512 acc[TILE_ROWS];
@@ -145,7 +132,7 @@ static void gather_factors(pl_panel_kind kind, const pl_tile_rows *rows, int par
     }
 }
 
-INLINE void multiply_panels(pl_panel_kind kind, int n_rows, const pl_span_codes *w, int n_panels, int parts,
+INLINE void multiply_panels(pl_panel_kind kind, int n_rows, const pl_wide_codes *w, int n_panels, int parts,
                             const pl_tile_rows *rows, const row_factors *f, float *acc, int64_t acc_ld)
 {
     const int64_t row_bytes = rows->ld * 2 * PL_GROUP;
@@ -160,7 +147,7 @@ INLINE void multiply_panels(pl_panel_kind kind, int n_rows, const pl_span_codes 
 }
 
 /* At most TILE_ROWS rows. */
-INLINE void multiply_tile(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups,
+INLINE void multiply_tile(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, int groups,
                           const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     int parts = groups << pl_has_halves(kind);
@@ -172,7 +159,7 @@ INLINE void multiply_tile(pl_panel_kind kind, const pl_span_codes *w, int n_pane
         multiply_panels(kind, TILE_ROWS, w, n_panels, parts, rows, &f, acc, acc_ld);
 }
 
-static void multiply_kind(pl_panel_kind kind, const pl_span_codes *w, int n_panels, int groups,
+static void multiply_kind(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, int groups,
                           const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     switch (kind) {
@@ -183,11 +170,19 @@ static void multiply_kind(pl_panel_kind kind, const pl_span_codes *w, int n_pane
     }
 }
 
-void pl_many_amx(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows, float *acc,
+void pl_unpack_wide_amx(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out)
+{
+    pl_unpack_centred_avx512(type, span, groups, out->code[0], out->d, out->m);
+    out->after = span + pl_span_bytes(pl_panel_describe(type));
+}
+
+void pl_many_amx(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *all, float *acc,
                  int64_t acc_ld)
 {
+    const pl_tile_rows *rows = &all->rows;
     pl_panel_kind kind = pl_panel_describe(type).kind;
     int configured = 0;
+    acc += all->begin * PL_PANEL_ROWS;
     atomic_signal_fence(memory_order_seq_cst); /* nor what the tiles' instructions read */
     for (int r = 0; r < rows->n; r += TILE_ROWS) {
         int n = rows->n - r < TILE_ROWS ? rows->n - r : TILE_ROWS;

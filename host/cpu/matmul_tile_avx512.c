@@ -188,46 +188,68 @@ INLINE scales group_scales(pl_dtype type, const uint8_t *head, int group, scales
 
 /* ---- unpacking for many rows ---- */
 
-INLINE void unpack(pl_dtype type, bool centred, const uint8_t *span, int groups, pl_span_codes *out)
+/* Codes as they are, or code - offset, as a byte or in the pairs of pl_wide_codes. */
+typedef enum code_form { PLAIN, CENTRED, PAIRS } code_form;
+
+/* Where they go, with d and m. */
+typedef struct unpacked {
+    uint8_t *code;
+    float (*d)[PL_PANEL_ROWS], (*m)[PL_PANEL_ROWS];
+} unpacked;
+
+/* A chunk, and where the next one goes. */
+INLINE uint8_t *store_codes(code_form form, __m512i q, int offset, uint8_t *to)
+{
+    const __m512i first = _mm512_set4_epi32(0x0d800c80, 0x09800880, 0x05800480, 0x01800080); /* 80: zero */
+    const __m512i second = _mm512_add_epi8(first, _mm512_set1_epi16(0x0200));
+    if (form != PLAIN)
+        q = _mm512_sub_epi8(q, _mm512_set1_epi8((char)offset));
+    if (form == PAIRS) {
+        _mm512_store_si512(to, _mm512_srai_epi16(_mm512_shuffle_epi8(q, first), 8));
+        to += PL_CHUNK_BYTES;
+        q = _mm512_srai_epi16(_mm512_shuffle_epi8(q, second), 8);
+    }
+    _mm512_store_si512(to, q);
+    return to + PL_CHUNK_BYTES;
+}
+
+INLINE void unpack(pl_dtype type, code_form form, const uint8_t *span, int groups, unpacked to)
 {
     pl_panel_type t = pl_panel_describe(type);
     scales common = span_scales(type, span);
-    out->after = span + pl_span_bytes(t);
     for (int g = 0; g < groups; g++) {
         __m512i q[8];
         const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
         load_codes(t, body, q);
-        for (int c = 0; c < 8; c++) {
-            q[c] = centred ? _mm512_sub_epi8(q[c], _mm512_set1_epi8((char)t.offset)) : q[c];
-            _mm512_store_si512(out->code[g] + c * PL_CHUNK_BYTES, q[c]);
-        }
+        for (int c = 0; c < 8; c++)
+            to.code = store_codes(form, q[c], t.offset, to.code);
         scales s = group_scales(type, span, g, common);
         int halves = pl_has_halves(t.kind);
         for (int h = 0; h <= halves; h++) {
-            _mm512_store_ps(out->d[g * (1 + halves) + h], s.d[h]);
+            _mm512_store_ps(to.d[g * (1 + halves) + h], s.d[h]);
             if (pl_has_minimum(t.kind))
-                _mm512_store_ps(out->m[g * (1 + halves) + h], s.m[h]);
+                _mm512_store_ps(to.m[g * (1 + halves) + h], s.m[h]);
         }
     }
 }
 
-INLINE void unpack_type(pl_dtype type, bool centred, const uint8_t *span, int groups, pl_span_codes *out)
+INLINE void unpack_type(pl_dtype type, code_form form, const uint8_t *span, int groups, unpacked to)
 {
     switch (type) {
-    case PL_Q4_0: unpack(PL_Q4_0, centred, span, groups, out); break;
-    case PL_Q4_1: unpack(PL_Q4_1, centred, span, groups, out); break;
-    case PL_Q5_0: unpack(PL_Q5_0, centred, span, groups, out); break;
-    case PL_Q5_1: unpack(PL_Q5_1, centred, span, groups, out); break;
-    case PL_Q8_0: unpack(PL_Q8_0, centred, span, groups, out); break;
-    case PL_Q2_K: unpack(PL_Q2_K, centred, span, groups, out); break;
-    case PL_Q3_K: unpack(PL_Q3_K, centred, span, groups, out); break;
-    case PL_Q4_K: unpack(PL_Q4_K, centred, span, groups, out); break;
-    case PL_Q5_K: unpack(PL_Q5_K, centred, span, groups, out); break;
-    case PL_Q6_K: unpack(PL_Q6_K, centred, span, groups, out); break;
-    case PL_IQ4_NL: unpack(PL_IQ4_NL, centred, span, groups, out); break;
-    case PL_IQ4_XS: unpack(PL_IQ4_XS, centred, span, groups, out); break;
-    case PL_MXFP4: unpack(PL_MXFP4, centred, span, groups, out); break;
-    case PL_NVFP4: unpack(PL_NVFP4, centred, span, groups, out); break;
+    case PL_Q4_0: unpack(PL_Q4_0, form, span, groups, to); break;
+    case PL_Q4_1: unpack(PL_Q4_1, form, span, groups, to); break;
+    case PL_Q5_0: unpack(PL_Q5_0, form, span, groups, to); break;
+    case PL_Q5_1: unpack(PL_Q5_1, form, span, groups, to); break;
+    case PL_Q8_0: unpack(PL_Q8_0, form, span, groups, to); break;
+    case PL_Q2_K: unpack(PL_Q2_K, form, span, groups, to); break;
+    case PL_Q3_K: unpack(PL_Q3_K, form, span, groups, to); break;
+    case PL_Q4_K: unpack(PL_Q4_K, form, span, groups, to); break;
+    case PL_Q5_K: unpack(PL_Q5_K, form, span, groups, to); break;
+    case PL_Q6_K: unpack(PL_Q6_K, form, span, groups, to); break;
+    case PL_IQ4_NL: unpack(PL_IQ4_NL, form, span, groups, to); break;
+    case PL_IQ4_XS: unpack(PL_IQ4_XS, form, span, groups, to); break;
+    case PL_MXFP4: unpack(PL_MXFP4, form, span, groups, to); break;
+    case PL_NVFP4: unpack(PL_NVFP4, form, span, groups, to); break;
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
@@ -236,12 +258,20 @@ INLINE void unpack_type(pl_dtype type, bool centred, const uint8_t *span, int gr
 
 void pl_unpack_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
 {
-    unpack_type(type, false, span, groups, out);
+    unpack_type(type, PLAIN, span, groups, (unpacked){out->code[0], out->d, out->m});
+    out->after = span + pl_span_bytes(pl_panel_describe(type));
 }
 
-void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
+void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, uint8_t *code, float (*d)[PL_PANEL_ROWS],
+                              float (*m)[PL_PANEL_ROWS])
 {
-    unpack_type(type, true, span, groups, out);
+    unpack_type(type, CENTRED, span, groups, (unpacked){code, d, m});
+}
+
+void pl_unpack_wide_avx512(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out)
+{
+    unpack_type(type, PAIRS, span, groups, (unpacked){out->code[0], out->d, out->m});
+    out->after = span + pl_span_bytes(pl_panel_describe(type));
 }
 
 /* ---- many rows ---- */

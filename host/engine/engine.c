@@ -47,6 +47,7 @@ static pl_status open_backend(pl_engine *e, int rank, int threads, const int *cp
     pl_backend_shape shape = {.max_rows = e->batch_rows,
                               .max_context = e->context,
                               .vocab = c->vocab,
+                              .fast_prompts = e->fast_prompts,
                               .heads = {c->n_heads, c->n_kv_heads, c->head_dim}};
     if (e->placement.backend == PL_BACKEND_CUDA)
         return pl_backend_cuda(&shape, e->placement.device + rank, threads, cpus, out, err);
@@ -122,6 +123,7 @@ static pl_status place(pl_engine *e, const pl_engine_params *params, const pl_se
     e->timeline = params->timeline;
     e->context = e->placement.context;
     e->batch_rows = e->placement.batch_rows;
+    e->fast_prompts = params->fast_prompts;
     return PL_OK;
 }
 

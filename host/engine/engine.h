@@ -29,6 +29,7 @@ struct pl_engine {
     pl_placement placement;
     pl_timeline *timeline; /* may be NULL */
     int context, batch_rows;
+    bool fast_prompts;
     double load_s;
     pthread_mutex_t lock; /* held for each step and whatever else touches kv and step */
     pthread_mutex_t turn; /* held by the next to hold it */

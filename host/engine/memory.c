@@ -93,7 +93,7 @@ void pl_memory_plan_rank(const pl_checkpoint *checkpoint, const pl_shard *shard,
     plan.ple_row = pl_tensor_row_bytes(&w->ple_table);
     plan.kv = pl_kv_sequence_bytes(c, context, batch_rows, cache);
     plan.kv_per_token = pl_kv_token_bytes(c, cache);
-    plan.work = pl_step_bytes(c, batch_rows);
+    plan.work = pl_step_bytes(c, batch_rows, true);
     *out = plan;
 }
 
@@ -130,7 +130,7 @@ void pl_card_memory_compute(const pl_config *config, const pl_memory_plan *plan,
     pl_card_memory m = {
         .weights = plan->core_packed + plan->core_mapped + plan->head_packed + plan->head_mapped,
         .kv = pl_kv_bytes(config, size),
-        .work = pl_step_bytes(config, rows) + ops_scratch(config, size->context, rows) +
+        .work = pl_step_bytes(config, rows, false) + ops_scratch(config, size->context, rows) +
                 pl_draws_bytes(size->sequences),
         .reserve = PL_CARD_RESERVE,
     };

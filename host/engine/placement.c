@@ -206,7 +206,7 @@ static size_t fit_size(const chooser *c, const pl_placement *p, int *context)
     size.sequences = p->sessions;
     size.tokens = p->kv_tokens ? *context : 0;
     pl_card_memory_compute(c->config, c->plan, p->ple, &size, &m);
-    size_t step = pl_step_bytes(c->config, PL_DEFAULT_BATCH_ROWS);
+    size_t step = pl_step_bytes(c->config, PL_DEFAULT_BATCH_ROWS, false);
     size_t session = pl_kv_bytes(c->config, &one);
     size_t others = m.reserve + m.table + m.work - step + m.kv - session;
     size_t room = c->card->free_bytes > others ? (c->card->free_bytes - others) / unit * unit : 0;

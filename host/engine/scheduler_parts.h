@@ -126,6 +126,7 @@ struct pl_scheduler {
     int32_t *order;     /* [capacity] */
     pl_task **picked;   /* [capacity] of the step at hand */
     int32_t n_picked;
+    bool read_last;      /* the last step was of prompts alone, though answers had rows too */
     pl_step_row *row;    /* [batch_rows] */
     pl_candidates *room; /* [threads of the pool] */
     pl_draw *sampler;    /* room for one on its way to the ops; NULL: they do not draw */

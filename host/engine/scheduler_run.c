@@ -38,6 +38,7 @@ static int32_t fill_rows(pl_scheduler *s, pl_task *const *task, int32_t n)
                                .position = p,
                                .sequence = t->sequence,
                                .path = &pl_task_lane(t, p)->path,
+                               .prompt = p < t->n_prompt,
                                .wanted = t->sum || p >= t->n_tokens - 1,
                                .top = top};
             row.draw = row.wanted && t->drawn;

@@ -91,6 +91,31 @@ static int32_t sort_planned(pl_scheduler *s)
     return n;
 }
 
+static bool reads(const pl_task *t)
+{
+    return t->held + t->rows <= t->n_prompt;
+}
+
+/* Only steps of prompts alone are computed fast: where there are as many rows as that takes, such steps and those of
+ * answers take turns. */
+static void take_turns(pl_scheduler *s, int32_t n)
+{
+    int32_t prompts = 0, others = 0;
+    if (!s->engine->backend->rounds)
+        return;
+    for (int32_t k = 0; k < n; k++) {
+        const pl_task *t = s->task[s->order[k]];
+        *(reads(t) ? &prompts : &others) += t->rows;
+    }
+    bool both = prompts >= PL_ROUNDED_ROWS && others > 0;
+    s->read_last = both && !s->read_last;
+    for (int32_t k = 0; k < n && both; k++) {
+        pl_task *t = s->task[s->order[k]];
+        if (reads(t) != s->read_last)
+            t->rows = 0;
+    }
+}
+
 /* By where the logits go: those that the ops draw from come first (pl_step_row), of the rest those that the host chooses
  * from, so that they come in few groups. */
 static int kind_of(const pl_task *t)
@@ -102,6 +127,7 @@ static int kind_of(const pl_task *t)
 static void pick(pl_scheduler *s)
 {
     int32_t n = sort_planned(s);
+    take_turns(s, n);
     for (int32_t k = 0; k < n; k++)
         if (s->task[s->order[k]]->rows > 0 && !pl_room_extend(s, s->order[k]))
             s->task[s->order[k]]->rows = 0;

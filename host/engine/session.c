@@ -150,6 +150,7 @@ static void fill_rows(pl_session *s, int32_t from, int32_t n, int32_t wanted_fro
                                    .position = from + i,
                                    .sequence = s->sequence,
                                    .path = &s->path,
+                                   .prompt = true,
                                    .wanted = from + i >= wanted_from || observed(s),
                                    .top = s->top};
 }

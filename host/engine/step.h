@@ -24,6 +24,7 @@ typedef struct pl_step_result pl_step_result;
 typedef struct pl_step_row {
     int32_t token, position, sequence;
     const pl_path *path;
+    bool prompt; /* read, not written: a step of such rows alone may be computed as fast_prompts says */
     bool wanted; /* its logits will be asked for */
     bool drawn;  /* the token is the one that the sequence's last draw chose; `token` is ignored */
     bool draw;   /* wanted, and draws from its logits: rows that draw stand before the other wanted ones */
@@ -41,8 +42,8 @@ void pl_step_free(pl_step *t);
  * Nobody can watch or trace it: no rank has all that would be shown. */
 void pl_step_share(pl_step *t, pl_comm *comm, pl_team *team, pl_step *const *others);
 
-/* Bytes of work memory that pl_step_create() takes. */
-size_t pl_step_bytes(const pl_config *config, int max_rows);
+/* Bytes of work memory that pl_step_create() takes; wide: on a backend with wide_acts. */
+size_t pl_step_bytes(const pl_config *config, int max_rows, bool wide);
 
 /* Who sees the products of the runs from now on (see watch.h); NULL: nobody. Every row must be wanted then. */
 void pl_step_watch(pl_step *t, pl_watch_fn watch, void *user);

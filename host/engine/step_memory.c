@@ -33,7 +33,7 @@ static int64_t widest_ffn(const pl_config *c)
     return width;
 }
 
-static void lay_out_act(layout *l, pl_act *act, const pl_config *c, int64_t rows)
+static void lay_out_act(layout *l, pl_act *act, const pl_config *c, int64_t rows, bool wide)
 {
     int64_t cols = larger(larger(widest_ffn(c), c->hidden),
                           larger((int64_t)c->n_heads * c->head_dim, larger(c->ple_dim, c->laurel_rank)));
@@ -41,9 +41,11 @@ static void lay_out_act(layout *l, pl_act *act, const pl_config *c, int64_t rows
     act->hi_lo = piece(l, rows * blocks, 2 * PL_ACT_BLOCK);
     act->scale = floats(l, rows * blocks);
     act->sum = piece(l, rows * blocks, 2 * sizeof(int32_t));
+    if (wide)
+        act->wide = piece(l, 1, pl_act_wide_bytes(rows, blocks));
 }
 
-static void lay_out(pl_step *t, layout *l)
+static void lay_out(pl_step *t, layout *l, bool wide)
 {
     const pl_config *c = t->config;
     int64_t rows = t->max_rows, hidden = c->hidden;
@@ -74,8 +76,8 @@ static void lay_out(pl_step *t, layout *l)
     t->hidden = floats(l, rows * hidden);
     t->logits = floats(l, (int64_t)PL_STEP_LOGITS * c->vocab);
     t->stats = piece(l, PL_FFN_STATS * rows, sizeof *t->stats);
-    lay_out_act(l, &t->act, c, rows);
-    lay_out_act(l, &t->mid, c, rows < PL_FUSED_ROWS ? rows : PL_FUSED_ROWS);
+    lay_out_act(l, &t->act, c, rows, wide);
+    lay_out_act(l, &t->mid, c, rows < PL_FUSED_ROWS ? rows : PL_FUSED_ROWS, wide);
 }
 
 static void set_shape(pl_step *t, const pl_config *config, int max_rows)
@@ -87,12 +89,12 @@ static void set_shape(pl_step *t, const pl_config *config, int max_rows)
     t->heads = (pl_heads){config->n_heads, config->n_kv_heads, config->head_dim};
 }
 
-size_t pl_step_bytes(const pl_config *config, int max_rows)
+size_t pl_step_bytes(const pl_config *config, int max_rows, bool wide)
 {
     pl_step t = {0};
     layout l = {0};
     set_shape(&t, config, max_rows);
-    lay_out(&t, &l);
+    lay_out(&t, &l, wide);
     return l.used;
 }
 
@@ -141,12 +143,12 @@ void pl_step_result_free(pl_step_result *r)
 static pl_status take_memory(pl_step *t, pl_error *err)
 {
     pl_backend *b = t->backend;
-    t->memory_bytes = pl_step_bytes(t->config, t->max_rows);
+    t->memory_bytes = pl_step_bytes(t->config, t->max_rows, b->wide_acts);
     layout l = {.base = b->memory_take(b, t->memory_bytes)};
     if (!l.base)
         return pl_backend_fail_memory(b, t->memory_bytes, "activations", err);
     t->memory = l.base;
-    lay_out(t, &l);
+    lay_out(t, &l, b->wide_acts);
     t->wants = calloc((size_t)t->max_rows, sizeof *t->wants);
     if (!t->wants)
         return pl_fail_memory(err, (size_t)t->max_rows * sizeof *t->wants, "rows of a step");

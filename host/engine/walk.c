@@ -204,12 +204,20 @@ static void add_attention(pl_step *t, int layer, int n)
     pl_show_layer(&t->show, layer, "mlp_in", t->f, 1, 0, c->hidden);
 }
 
-/* Nobody sees the activations that a sparse product leaves out. */
-static bool is_sparse(const pl_step *t, int layer, int n)
+typedef void (*sparse_op)(pl_stream *s, const pl_ffn *ffn);
+
+/* What leaves out what the gates leave out, or NULL. Nobody sees the activations then. */
+static sparse_op choose_sparse(const pl_step *t, int layer, int n)
 {
     const pl_net_layer *w = &t->net->layer[layer];
-    return t->ops->ffn_sparse && n <= PL_SPARSE_ROWS && isfinite(t->config->sparsity_z[layer]) &&
-           w->up.layout == PL_NEURON_ROWS && w->down.layout == PL_NEURON_COLUMNS && !pl_step_shown(&t->show);
+    if (!isfinite(t->config->sparsity_z[layer]) || w->up.layout != PL_NEURON_ROWS ||
+        w->down.layout != PL_NEURON_COLUMNS || pl_step_shown(&t->show))
+        return NULL;
+    if (n <= PL_SPARSE_ROWS)
+        return t->ops->ffn_sparse;
+    if (n < PL_SPARSE_MANY_ROWS || t->act.rounded)
+        return NULL;
+    return pl_ffn_sparse_fits(t->config->hidden) ? t->ops->ffn_sparse_many : NULL;
 }
 
 static pl_ffn ffn_of(pl_step *t, int layer, const pl_layer_view *view)
@@ -261,11 +269,12 @@ static void feed_forward(pl_step *t, int layer, const pl_layer_view *view)
         return;
     }
     set_operand(&t->act, t->f, c->hidden, c->hidden);
-    if (is_sparse(t, layer, n)) {
+    sparse_op sparse = choose_sparse(t, layer, n);
+    if (sparse) {
         pl_ffn ffn = ffn_of(t, layer, view);
         if (!t->fused)
             t->ops->quantize(t->stream, &t->act, n);
-        t->ops->ffn_sparse(t->stream, &ffn);
+        sparse(t->stream, &ffn);
         return;
     }
     const int32_t *seen_width = pl_step_input_layer_host(t->input, layer).width;

@@ -278,6 +278,7 @@ static const pl_ops single_ops = {
     .ffn_stats = ffn_stats,
     .ffn_act_part = ffn_act_part,
     .ffn_sparse = ffn_sparse,
+    .ffn_sparse_many = ffn_sparse,
     .head_top = head_top,
     .altup_correct = altup_correct,
     .ple_gate = ple_gate,

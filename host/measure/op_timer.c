@@ -100,6 +100,7 @@ TIMED(ops, ffn_act_part,
        float z),
       gate, up, ld, n, width, stats, z)
 TIMED(ops, ffn_sparse, (pl_stream * s, const pl_ffn *ffn), ffn)
+TIMED(ops, ffn_sparse_many, (pl_stream * s, const pl_ffn *ffn), ffn)
 TIMED(ops, head_top,
       (pl_stream * s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top, float cap), head, x,
       logits, n, top, cap)
@@ -177,6 +178,7 @@ static const pl_ops timed_ops = {
     .ffn_stats = timed_ops_ffn_stats,
     .ffn_act_part = timed_ops_ffn_act_part,
     .ffn_sparse = timed_ops_ffn_sparse,
+    .ffn_sparse_many = timed_ops_ffn_sparse_many,
     .head_top = timed_ops_head_top,
     .altup_correct = timed_ops_altup_correct,
     .ple_gate = timed_ops_ple_gate,
@@ -296,6 +298,8 @@ static void stand_between(pl_op_timer *t)
         t->fused.most_rows = real->fused->most_rows;
     }
     t->base = (pl_backend){
+        .wide_acts = real->wide_acts,
+        .rounds = real->rounds,
         .name = real->name,
         .ops = &t->ops,
         .fused = real->fused ? &t->fused : NULL,

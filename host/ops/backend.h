@@ -18,6 +18,8 @@ struct pl_backend {
     pl_stream *stream;
     pl_stream *side; /* for work that may run beside that of `stream`: see fork; may be `stream` itself */
     pl_pool *pool;   /* host threads, for work beside the ops */
+    bool wide_acts;  /* pl_act.wide serves products of many rows */
+    bool rounds;     /* pl_act.rounded makes them faster, and may be set */
 
     /* Bytes that weight_load will take for t; 0 where the file's own bytes serve. */
     size_t (*weight_bytes)(const pl_backend *b, const pl_tensor *t);
@@ -92,8 +94,9 @@ typedef struct pl_backend_shape {
     int max_rows;    /* rows a step */
     int max_context; /* keys a row can see */
     pl_heads heads;
-    int64_t vocab;  /* logits of a row */
-    bool no_graphs; /* begin finds no recordings: for measuring what they save */
+    int64_t vocab;     /* logits of a row */
+    bool fast_prompts; /* rows of prompts may be rounded where that is faster */
+    bool no_graphs;    /* begin finds no recordings: for measuring what they save */
 } pl_backend_shape;
 
 /* threads >= 1; cpus as for pl_pool_create(). allowed: the processor features that may be used (host/base/cpu.h),

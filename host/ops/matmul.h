@@ -33,7 +33,13 @@ typedef struct pl_weight {
  *     hi_lo [spans][rows][B][2][32] int8   hi, then lo
  *     scale [spans][rows][B] f32
  *     sum   [spans][rows][B][2] int32      of 128 * hi + lo over each half block
- * in all rows * blocks, blocks = ceil(cols / 32); the tail of the last block is zero. Buffers are the caller's. */
+ * in all rows * blocks, blocks = ceil(cols / 32); the tail of the last block is zero. Buffers are the caller's.
+ *
+ * Products of many rows may want another form of them, which they make themselves, in pl_act_wide_bytes() at `wide`,
+ * aligned to 64; NULL: they do without, and are slower. */
+#define PL_ACT_WIDE_ROWS 16
+#define PL_ACT_WIDE 80     /* bytes for each block of a row */
+#define PL_ROUNDED_ROWS 64 /* from so many on products are rounded, where they may be */
 typedef struct pl_act {
     const float *f32; /* row i at f32 + i * ld */
     int64_t ld;
@@ -43,8 +49,23 @@ typedef struct pl_act {
     int8_t *hi_lo;
     float *scale;
     int32_t *sum;
+    void *wide;
+    bool rounded;       /* products of many rows of block-typed weights may round both operands to bf16 */
     bool integers_only; /* nobody will read f32: whoever makes both need not write it */
 } pl_act;
+
+/* Where row `row`'s blocks of the span lie, counted in blocks; *ld: of them, which is from row to row. */
+static inline int64_t pl_act_at(const pl_act *x, int64_t row, int64_t span, int64_t *ld)
+{
+    const int64_t most = PL_ACT_SPAN / PL_ACT_BLOCK, left = x->blocks - span * most;
+    *ld = left < most ? left : most;
+    return span * most * x->rows + row * *ld;
+}
+
+static inline size_t pl_act_wide_bytes(int64_t rows, int64_t blocks)
+{
+    return (size_t)((rows + PL_ACT_WIDE_ROWS - 1) / PL_ACT_WIDE_ROWS * PL_ACT_WIDE_ROWS * blocks) * PL_ACT_WIDE;
+}
 
 /* out[i][n] = sum_k w[n][k] * x[i][k] for rows i in [0, n_rows), n < n_out[i], k < n_in[i].
  *
@@ -52,7 +73,7 @@ typedef struct pl_act {
  * serves a prefix of the rows: MatFormer paths of different width share one pass over the weights. n_in is
  * a multiple of the weight's block size.
  * out: [n_rows][ld] f32; must not overlap x.
- * A row's result does not depend on the other rows, on n_rows or on the number of threads: bit for bit. */
+ * A row's result does not depend on the other rows, on n_rows or on the number of threads: bit for bit, unless x->rounded. */
 typedef struct pl_matmul {
     const pl_weight *w;
     const pl_act *x;

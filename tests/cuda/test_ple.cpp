@@ -49,7 +49,7 @@ struct activations {
 
     activations(const floats &v, int64_t cols)
         : x(v), hi_lo((size_t)(room * ((cols + 31) / 32) * 64)), scale(hi_lo.n / 64),
-          sum(hi_lo.n / 32), act{x.p, cols, cols, (cols + 31) / 32, 0, hi_lo.p, scale.p, sum.p, false}
+          sum(hi_lo.n / 32), act{x.p, cols, cols, (cols + 31) / 32, 0, hi_lo.p, scale.p, sum.p, nullptr, false, false}
     {
     }
 };

@@ -96,7 +96,11 @@ static void read_ids(pl_engine *e, int32_t id, const pl_path *path, const int32_
         part = n - from < most ? n - from : most;
         cr_assert_eq(pl_kv_extend(e->kv, id, part, &err), PL_OK, "%s", err.message);
         for (int32_t i = 0; i < part; i++)
-            rows[i] = (pl_step_row){ids[from + i], from + i, id, path, from + i >= n - LAST, false, false, 0};
+            rows[i] = (pl_step_row){.token = ids[from + i],
+                                    .position = from + i,
+                                    .sequence = id,
+                                    .path = path,
+                                    .wanted = from + i >= n - LAST};
         cr_assert_eq(pl_step_run(e->step, rows, part, NULL, NULL, &err), PL_OK, "%s", err.message);
         for (int32_t i = 0; i < part; i++) {
             const float *row;

@@ -1,6 +1,7 @@
 /* Sessions: what is reused, forgotten, cancelled, refused; K/V windows; and that decoding allocates nothing. */
 #include "tests/engine/goldens.h"
 
+#include "host/engine/engine.h"
 #include "host/engine/session.h"
 
 #include <criterion/criterion.h>
@@ -104,6 +105,40 @@ Test(session, narrow_kv_in_any_chunks)
     cr_assert_lt(off[PL_CACHE_Q8_0], 0.1);
     for (pl_cache_type type = PL_CACHE_F32; type <= PL_CACHE_Q8_0; type++)
         free(logits[type]);
+}
+
+/* Steps of 64 rows and more are rounded to the eight bits of bf16, all others are as without it; where the processor
+ * has nothing faster, so are those. */
+Test(session, fast_prompts_round_long_steps_alone)
+{
+    enum { N = 300 };
+    int32_t ids[N];
+    float *logits[3];
+    size_t vocab = 0;
+    bool rounds = false;
+    fill_ids(ids, N);
+    for (int i = 0; i < 3; i++) { /* as ever, in steps that are too short, in long ones */
+        pl_engine_params params = {.backend = PL_BACKEND_CPU,
+                                   .threads = 2,
+                                   .sessions = 1,
+                                   .context = 1024,
+                                   .batch_rows = i == 1 ? 63 : N,
+                                   .fast_prompts = i > 0,
+                                   .no_pin = true};
+        fixture f = fixture_open_with(DEMO_MODEL, &params);
+        vocab = (size_t)pl_model_vocab_size(f.model);
+        rounds = f.engine->backend->rounds;
+        logits[i] = last_logits(&f, ids, N);
+        fixture_close(&f);
+    }
+    cr_assert_arr_eq(logits[0], logits[1], vocab * sizeof(float));
+    cr_assert_eq(memcmp(logits[0], logits[2], vocab * sizeof(float)) != 0, rounds);
+    double size = 0;
+    for (size_t i = 0; i < vocab; i++)
+        size += fabs((double)logits[0][i]) / (double)vocab;
+    cr_assert_lt(mean_distance(logits[0], logits[2], vocab), size / 64);
+    for (int i = 0; i < 3; i++)
+        free(logits[i]);
 }
 
 typedef struct collected {

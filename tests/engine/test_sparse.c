@@ -28,7 +28,7 @@ static void run(const fixture *f, const pl_path *path, int n, int *seen, float *
     pl_rng_seed(&rng, 5);
     cr_assert_eq(pl_kv_open(e->kv, &id, &err), PL_OK, "%s", err.message);
     for (int step = 0; step < STEPS; step++) {
-        pl_step_row rows[PL_SPARSE_ROWS + 1];
+        pl_step_row rows[PL_SPARSE_MANY_ROWS];
         for (int i = 0; i < n; i++)
             rows[i] = (pl_step_row){.token = (int32_t)(pl_rng_next(&rng) % vocab),
                                     .position = step * n + i,
@@ -73,13 +73,13 @@ static void check(const fixture *f, const char *name, int n)
 Test(sparse, logits_are_those_of_the_whole_product)
 {
     static const char *const paths[] = {"e4b", "mix", "e2b"};
-    static const int rows[] = {1, 3, PL_SPARSE_ROWS, PL_SPARSE_ROWS + 1};
+    static const int rows[] = {1, 3, PL_SPARSE_ROWS, PL_SPARSE_ROWS + 1, PL_SPARSE_MANY_ROWS};
     for (int threads = 1; threads <= 3; threads += 2) {
-        fixture f = fixture_open(DEMO_MODEL, threads, 16);
+        fixture f = fixture_open(DEMO_MODEL, threads, PL_SPARSE_MANY_ROWS);
         pl_session_free(f.session); /* its place is needed */
         f.session = NULL;
         for (int p = 0; p < 3; p++)
-            for (int r = 0; r < 4; r++)
+            for (int r = 0; r < 5; r++)
                 check(&f, paths[p], rows[r]);
         fixture_close(&f);
     }

@@ -40,7 +40,7 @@ static void run_alone(story *s, pl_engine *e)
     cr_assert_eq(pl_kv_open(e->kv, &s->id, &err), PL_OK, "%s", err.message);
     for (int i = 0; i < TOKENS; i++) {
         const float *logits;
-        pl_step_row row = {s->tokens[i], i, s->id, &s->path, true, false, false, 0};
+        pl_step_row row = {.token = s->tokens[i], .position = i, .sequence = s->id, .path = &s->path, .wanted = true};
         cr_assert_eq(pl_kv_extend(e->kv, s->id, 1, &err), PL_OK);
         cr_assert_eq(pl_step_run(e->step, &row, 1, NULL, NULL, &err), PL_OK, "%s", err.message);
         cr_assert_eq(pl_step_logits(e->step, 0, 1, &logits, &err), PL_OK);
@@ -60,7 +60,11 @@ static int add_rows(story *s, pl_engine *e, pl_step_row *rows, int room, pl_rng 
         return 0;
     cr_assert_eq(pl_kv_extend(e->kv, s->id, n, &err), PL_OK, "%s", err.message);
     for (int i = 0; i < n; i++, s->done++)
-        rows[i] = (pl_step_row){s->tokens[s->done], s->done, s->id, &s->path, pl_rng_next(rng) & 1, false, false, 0};
+        rows[i] = (pl_step_row){.token = s->tokens[s->done],
+                                .position = s->done,
+                                .sequence = s->id,
+                                .path = &s->path,
+                                .wanted = pl_rng_next(rng) & 1};
     return n;
 }
 

@@ -36,7 +36,8 @@ static void run_both(pl_engine *e, const pl_path *wide, const pl_path *narrow)
         cr_assert_eq(pl_kv_open(e->kv, &id, &err), PL_OK, "%s", err.message);
         cr_assert_eq(pl_kv_extend(e->kv, id, ROWS, &err), PL_OK, "%s", err.message);
         for (int i = 0; i < ROWS; i++)
-            rows[2 * i + p] = (pl_step_row){10 + i, i, id, paths[p], true, false, false, 0};
+            rows[2 * i + p] = (pl_step_row){
+                .token = 10 + i, .position = i, .sequence = id, .path = paths[p], .wanted = true};
     }
     cr_assert_eq(pl_step_run(e->step, rows, 2 * ROWS, NULL, NULL, &err), PL_OK, "%s", err.message);
 }

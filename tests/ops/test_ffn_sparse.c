@@ -14,7 +14,7 @@
 
 static const pl_dtype block_types[] = {PL_Q4_0, PL_Q4_1, PL_Q5_0, PL_Q5_1,   PL_Q8_0,   PL_Q2_K,  PL_Q3_K,
                                        PL_Q4_K, PL_Q5_K, PL_Q6_K, PL_IQ4_NL, PL_IQ4_XS, PL_MXFP4, PL_NVFP4};
-static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL};
+static const unsigned levels[] = {PL_CPU_NONE, PL_CPU_AVX2, PL_CPU_ALL & ~PL_CPU_AMX_BF16, PL_CPU_ALL};
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
 /* ---- operands ---- */
@@ -175,7 +175,7 @@ typedef struct sparse_run {
     const sparse_case *c;
     pl_tensor gate, up, down;
     float *x;
-    int32_t width[PL_SPARSE_ROWS];
+    int32_t *width;
 } sparse_run;
 
 /* What the single ops make of it. */
@@ -206,19 +206,23 @@ static void run_dense(pl_backend *b, const sparse_run *r, pl_weight_layout up, p
     free_act(&mid);
 }
 
-static void run_sparse(pl_backend *b, const sparse_run *r, int first, int n, float *out)
+typedef void (*sparse_op)(pl_stream *s, const pl_ffn *f);
+
+static void run_sparse(pl_backend *b, sparse_op op, const sparse_run *r, int first, int n, float *out)
 {
     const sparse_case *c = r->c;
     pl_weight w[3] = {load(b, &r->gate, PL_PANELS), load(b, &r->up, PL_NEURON_ROWS),
                       load(b, &r->down, PL_NEURON_COLUMNS)};
     cr_assert(w[1].layout == PL_NEURON_ROWS && w[2].layout == PL_NEURON_COLUMNS);
-    pl_act x = make_act(n, c->hidden), mid = make_act(n, c->ffn);
+    pl_act x = make_act(n, c->hidden > c->ffn ? c->hidden : c->ffn), mid = make_act(n, c->ffn);
     float *h[2] = {take((size_t)(n * c->ffn) * sizeof(float)), take((size_t)(n * c->ffn) * sizeof(float))};
+    x.cols = c->hidden;
+    x.blocks = (c->hidden + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
     x.f32 = r->x + first * c->hidden;
     x.ld = c->hidden;
     b->ops->quantize(b->stream, &x, n);
     pl_ffn f = {&w[0], &w[1], &w[2], &x, h[0], h[1], &mid, c->ffn, out + first * c->hidden, n, r->width + first, c->z};
-    b->ops->ffn_sparse(b->stream, &f);
+    op(b->stream, &f);
     for (int i = 0; i < 3; i++)
         free_weight(&w[i]);
     for (int i = 0; i < 2; i++)
@@ -233,7 +237,8 @@ static sparse_run make_run(const sparse_case *c, pl_rng *rng)
                     .gate = make_tensor(rng, c->type, c->ffn, c->hidden),
                     .up = make_tensor(rng, c->type, c->ffn, c->hidden),
                     .down = make_tensor(rng, c->down_type, c->hidden, c->ffn),
-                    .x = take((size_t)(c->rows * c->hidden) * sizeof(float))};
+                    .x = take((size_t)(c->rows * c->hidden) * sizeof(float)),
+                    .width = take((size_t)c->rows * sizeof(int32_t))};
     for (int64_t i = 0; i < c->rows * c->hidden; i++)
         r.x[i] = uniform(rng);
     for (int i = 0; i < c->rows; i++)
@@ -247,6 +252,7 @@ static void free_run(sparse_run *r)
     free_tensor(&r->up);
     free_tensor(&r->down);
     free(r->x);
+    free(r->width);
 }
 
 static void check_same(const sparse_case *c, const float *want, const float *got, const char *what, unsigned level)
@@ -258,26 +264,34 @@ static void check_same(const sparse_case *c, const float *want, const float *got
                   (long long)(i / c->hidden), (long long)(i % c->hidden), (double)got[i], (double)want[i]);
 }
 
-/* Want: plain C, panels. Then for each instruction set the single ops over the layouts, and the op, all rows at once and
- * one by one. */
+/* Want: plain C, panels. Then for each instruction set the single ops over the layouts, and the ops, all rows at once and,
+ * where they are few, one by one. */
 static void check_run(const sparse_case *c, const sparse_run *r)
 {
     size_t bytes = (size_t)(c->rows * c->hidden) * sizeof(float);
     float *want = take(bytes), *got = take(bytes);
     for (size_t l = 0; l < COUNT(levels); l++) {
-        pl_backend *b = open_backend((pl_backend_shape){.max_rows = 8, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}},
-                                     l % 2 ? 3 : 1, levels[l]);
+        pl_backend *b = open_backend(
+            (pl_backend_shape){.max_rows = c->rows, .max_context = PL_KV_PAGE, .heads = {1, 1, 16}}, l % 2 ? 3 : 1,
+            levels[l]);
         if (l == 0)
             run_dense(b, r, PL_PANELS, PL_PANELS, want);
         run_dense(b, r, PL_NEURON_ROWS, PL_NEURON_COLUMNS, got);
         check_same(c, want, got, "single ops", levels[l]);
-        memset(got, 0x77, bytes);
-        run_sparse(b, r, 0, c->rows, got);
-        check_same(c, want, got, "all rows", levels[l]);
-        memset(got, 0x77, bytes);
-        for (int i = c->rows - 1; i >= 0; i--)
-            run_sparse(b, r, i, 1, got);
-        check_same(c, want, got, "row by row", levels[l]);
+        if (b->ops->ffn_sparse_many && pl_ffn_sparse_fits(c->hidden)) {
+            memset(got, 0x77, bytes);
+            run_sparse(b, b->ops->ffn_sparse_many, r, 0, c->rows, got);
+            check_same(c, want, got, "as many rows", levels[l]);
+        }
+        if (c->rows <= PL_SPARSE_ROWS) {
+            memset(got, 0x77, bytes);
+            run_sparse(b, b->ops->ffn_sparse, r, 0, c->rows, got);
+            check_same(c, want, got, "all rows", levels[l]);
+            memset(got, 0x77, bytes);
+            for (int i = c->rows - 1; i >= 0; i--)
+                run_sparse(b, b->ops->ffn_sparse, r, i, 1, got);
+            check_same(c, want, got, "row by row", levels[l]);
+        }
         pl_backend_free(b);
     }
     free(want);
@@ -317,6 +331,18 @@ Test(ffn_sparse, rows)
         check((sparse_case){PL_Q4_0, PL_Q8_0, 256, 1024, rows, 1.6448536f, rows % 2 == 0});
 }
 
+/* Numbers of rows that fill no list, no batch and no block; pieces of outputs with one slab. */
+Test(ffn_sparse, many_rows)
+{
+    static const int rows[] = {9, 16, 17, 63, 64, 65, 255, 257, 511, 513};
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        check((sparse_case){PL_Q4_0, PL_Q4_0, 256, 640, rows[i], 1.6448536f, rows[i] % 2 == 1});
+        check((sparse_case){PL_Q4_K, PL_Q6_K, 256, 512, rows[i], 1.0f, rows[i] % 2 == 0});
+    }
+    for (size_t i = 0; i < COUNT(block_types); i++)
+        check((sparse_case){block_types[i], block_types[i], 512, 512, 70, 1.2f, true});
+}
+
 /* Hidden sizes that are no whole slabs or spans. */
 Test(ffn_sparse, shapes)
 {
@@ -324,6 +350,8 @@ Test(ffn_sparse, shapes)
     check((sparse_case){PL_Q8_0, PL_Q8_0, 64, 32, 1, 1.0f, false});
     check((sparse_case){PL_Q8_0, PL_Q8_0, 64 * 11, 4128, 1, 1.6448536f, false});
     check((sparse_case){PL_Q4_0, PL_Q4_0, 128 * 9, 96, 4, 1.0f, false});
+    check((sparse_case){PL_Q5_1, PL_Q8_0, 192, 640, 100, 1.0f, true});
+    check((sparse_case){PL_Q8_0, PL_Q8_0, 64 * 7, 352, 40, 0.0f, false});
 }
 
 /* A row that is no number is none afterwards, and its neighbours do not notice. */
@@ -335,6 +363,11 @@ Test(ffn_sparse, not_a_number)
     sparse_run r = make_run(&c, &rng);
     r.x[256 + 7] = NAN;
     check_run(&c, &r);
+    free_run(&r);
+    const sparse_case many = {PL_Q4_K, PL_Q6_K, 256, 512, 80, 1.6448536f, false};
+    r = make_run(&many, &rng);
+    r.x[256 * 77 + 7] = NAN;
+    check_run(&many, &r);
     free_run(&r);
 }
 
@@ -363,7 +396,7 @@ Test(ffn_sparse, counts_what_it_leaves_out)
                                  PL_CPU_ALL);
     double all = (double)(b->weight_bytes(b, &r.up) + b->weight_bytes(b, &r.down));
     cr_assert_eq(b->skipped_bytes(b), 0);
-    run_sparse(b, &r, 0, 1, out);
+    run_sparse(b, b->ops->ffn_sparse, &r, 0, 1, out);
     double share = (double)b->skipped_bytes(b) / all;
     cr_assert(share > 0.85 && share < 0.97, "%g", share);
     free(out);

@@ -74,13 +74,15 @@ static void check_quantize(quantize_fn *quantize, const char *isa, const float *
 /* In turn all blocks ordinary, and one of them not. */
 Test(matmul_rows, integers)
 {
-    static const float odd[] = {1, NAN, INFINITY, -INFINITY, 0, 0x1p-101f, 0x1p-149f, 3e38f};
+    enum { KINDS = 9 };
+    static const float odd[KINDS] = {1, NAN, INFINITY, -INFINITY, 0, 0x1p-101f, 0x1p-120f, 0x1p-149f, 3e38f};
     float *x = normals(20 * 32, 3, 3);
-    for (size_t i = 0; i < 9 * sizeof odd / sizeof *odd; i++) {
+    for (size_t i = 0; i < 9 * KINDS; i++) {
         float row[20 * 32];
         memcpy(row, x, sizeof row);
         for (int k = 0; k < 32; k++)
-            row[i / 8 * 32 + (size_t)k] = k == 7 || odd[i % 8] == 0 ? odd[i % 8] : x[k] * fminf(1, fabsf(odd[i % 8]));
+            row[i / KINDS * 32 + (size_t)k] = k == 7 || odd[i % KINDS] == 0 ? odd[i % KINDS]
+                                                                            : x[k] * fminf(1, fabsf(odd[i % KINDS]));
         for (int64_t cols = 600; cols <= 640; cols += 20) {
             if (pl_cpu_features(PL_CPU_ALL) & PL_CPU_AVX2)
                 check_quantize(pl_quantize_row_avx2, "AVX2", row, cols);
