@@ -1,9 +1,9 @@
-/* Block types on 256-bit registers: half a panel, 8 rows, in one. Compiled for AVX2 and again for AVX-VNNI.
+/* Block types on 256-bit registers: half a panel, 8 rows, in one. Compiled for AVX2 and again for AVX-VNNI. Codes of few
+ * rows stay in registers from the packed form to the sum.
  *
- * Without vpdpbusd, pairs of products go through 16 bits (vpmaddubsw), where a few may be added before they must
- * be widened: eight of 4-bit codes, four of 5, two of 6, as 15 * 127 * 2 * 8 < 2^15 and so on. Codes of 8 bits
- * would saturate: there the weight's sign moves to the activation, 128 * 127 * 2 < 2^15, which also removes the
- * offset. Sums are exact either way. */
+ * Without vpdpbusd, pairs of products of bytes go through 16 bits (vpmaddubsw), where a few may be added before they must be
+ * widened: eight of 4-bit codes, four of 5, as 15 * 128 * 2 * 8 < 2^15 and so on. Larger codes meet 128 * hi + lo in 16 bits:
+ * the even bytes of a chunk are one operand, the odd ones another. */
 #include "host/cpu/matmul_tile.h"
 
 #include "host/base/isa.h"
@@ -12,14 +12,19 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define HALF_ROWS 8
-#define SUB_ROWS 3 /* rows of x at a time: two sums, a code and a product each, within 16 registers */
+#define SUMS 4 /* at a time: with codes, operands and products they fit 16 registers */
+#if defined(__AVXVNNI__)
+#define BYTE_BITS 8
+#else
+#define BYTE_BITS 5 /* of codes that are multiplied as bytes */
+#endif
 
 INLINE __m256i load(const void *p)
 {
     return _mm256_loadu_si256(p);
 }
 
-INLINE __m256i broadcast4(const int8_t *p)
+INLINE __m256i broadcast4(const void *p)
 {
     int32_t v;
     __builtin_memcpy(&v, p, sizeof v);
@@ -94,71 +99,62 @@ INLINE __m256 negative(__m256 v)
     return _mm256_xor_ps(v, _mm256_set1_ps(-0.0f));
 }
 
-/* Of half-group h, panel rows [n, n + 8). */
-INLINE void unpack_half_scales(pl_dtype type, const uint8_t *head, int h, int n, pl_span_codes *out)
+typedef struct scale_pair {
+    __m256 d, m; /* m: of types with a minimum */
+} scale_pair;
+
+/* Of panel rows [n, n + 8) in part `at`: a group, or half of one where halves have scales of their own. */
+INLINE scale_pair scales_at(pl_dtype type, const uint8_t *head, int at, int n)
 {
-    int at = PL_PANEL_ROWS * h + n;
+    const uint8_t *half = head + 2 * n;
+    const int i = PL_PANEL_ROWS * at + n;
     switch (type) {
+    case PL_Q4_1:
+    case PL_Q5_1: return (scale_pair){halves_at(head + 2 * i), halves_at(head + 256 + 2 * i)};
+    case PL_Q4_K:
+    case PL_Q5_K:
+        return (scale_pair){_mm256_mul_ps(halves_at(half), bytes_at(head + 64 + i, 0)),
+                            negative(_mm256_mul_ps(halves_at(half + 32), bytes_at(head + 192 + i, 0)))};
     case PL_Q2_K:
-        _mm256_store_ps(out->d[h] + n, _mm256_mul_ps(halves_at(head + 2 * n), nibbles_at(head + 64 + at, 0)));
-        _mm256_store_ps(out->m[h] + n,
-                        negative(_mm256_mul_ps(halves_at(head + 32 + 2 * n), nibbles_at(head + 64 + at, 4))));
-        break;
+        return (scale_pair){_mm256_mul_ps(halves_at(half), nibbles_at(head + 64 + i, 0)),
+                            negative(_mm256_mul_ps(halves_at(half + 32), nibbles_at(head + 64 + i, 4)))};
     case PL_Q3_K:
     case PL_Q6_K:
-        _mm256_store_ps(out->d[h] + n, _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 32 + at, 1)));
-        break;
-    case PL_NVFP4: _mm256_store_ps(out->d[h] + n, nvfp4_at(head + at)); break;
-    default: break;
+    case PL_IQ4_XS: return (scale_pair){.d = _mm256_mul_ps(halves_at(half), bytes_at(head + 32 + i, 1))};
+    case PL_MXFP4: return (scale_pair){.d = mxfp4_at(head + i)};
+    case PL_NVFP4: return (scale_pair){.d = nvfp4_at(head + i)};
+    default: return (scale_pair){.d = halves_at(head + 2 * i)};
     }
 }
 
-INLINE void unpack_scales(pl_dtype type, const uint8_t *head, int g, int n, pl_span_codes *out)
+/* What lies a span behind group g. */
+INLINE void prefetch_group(pl_dtype type, const uint8_t *span, int g)
 {
-    int at = PL_PANEL_ROWS * g + n;
-    switch (type) {
-    case PL_Q4_1:
-    case PL_Q5_1: _mm256_store_ps(out->m[g] + n, halves_at(head + 256 + 2 * at)); /* fall through */
-    case PL_Q4_0:
-    case PL_Q5_0:
-    case PL_Q8_0:
-    case PL_IQ4_NL: _mm256_store_ps(out->d[g] + n, halves_at(head + 2 * at)); break;
-    case PL_Q4_K:
-    case PL_Q5_K:
-        _mm256_store_ps(out->d[g] + n, _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 64 + at, 0)));
-        _mm256_store_ps(out->m[g] + n,
-                        negative(_mm256_mul_ps(halves_at(head + 32 + 2 * n), bytes_at(head + 192 + at, 0))));
-        break;
-    case PL_IQ4_XS:
-        _mm256_store_ps(out->d[g] + n, _mm256_mul_ps(halves_at(head + 2 * n), bytes_at(head + 32 + at, 1)));
-        break;
-    case PL_MXFP4: _mm256_store_ps(out->d[g] + n, mxfp4_at(head + at)); break;
-    case PL_Q2_K:
-    case PL_Q3_K:
-    case PL_Q6_K:
-    case PL_NVFP4:
-        unpack_half_scales(type, head, 2 * g, n, out);
-        unpack_half_scales(type, head, 2 * g + 1, n, out);
-        break;
-    case PL_F32:
-    case PL_F16:
-    case PL_BF16: break;
-    }
+    pl_panel_type t = pl_panel_describe(type);
+    const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
+    for (int i = 0; i < pl_group_bytes(t); i += 64)
+        _mm_prefetch((const char *)body + pl_span_bytes(t) + i, _MM_HINT_T1);
 }
 
 INLINE void unpack_type(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
 {
     pl_panel_type t = pl_panel_describe(type);
+    const int parts = 1 + pl_has_halves(t.kind);
     for (int g = 0; g < groups; g++) {
         const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
-        for (int i = 0; i < pl_group_bytes(t); i += 64)
-            _mm_prefetch((const char *)body + pl_span_bytes(t) + i, _MM_HINT_T0);
+        prefetch_group(type, span, g);
         for (int half = 0; half < 2; half++) {
+            const int n = HALF_ROWS * half;
 #pragma GCC unroll 8
             for (int c = 0; c < 8; c++)
                 _mm256_store_si256((__m256i *)(out->code[g] + c * PL_CHUNK_BYTES + 32 * half),
                                    code_half(t, body, c, half));
-            unpack_scales(type, span, g, HALF_ROWS * half, out);
+            for (int at = parts * g; at < parts * (g + 1); at++) {
+                scale_pair s = scales_at(type, span, at, n);
+                _mm256_store_ps(out->d[at] + n, s.d);
+                if (pl_has_minimum(t.kind))
+                    _mm256_store_ps(out->m[at] + n, s.m);
+            }
         }
     }
 }
@@ -186,145 +182,274 @@ void PL_ISA_NAME(pl_unpack)(pl_dtype type, const uint8_t *span, int groups, pl_s
     }
 }
 
-/* ---- products ---- */
+/* ---- activations ---- */
 
-/* sum[r] += chunks [begin, end) of 8 panel rows times rows r's bytes. */
-INLINE void add_chunks(int code_bits, int n_rows, const uint8_t *code, int begin, int end, const int8_t *x,
-                       int64_t row_bytes, __m256i sum[SUB_ROWS])
+/* A row's span in 16 bits: of chunk c of a group columns 0 and 2 in pair [2 c], 1 and 3 in [2 c + 1]. */
+typedef struct wide_row {
+    int32_t pair[PL_SPAN_GROUPS][PL_GROUP / 2] __attribute__((aligned(32)));
+} wide_row;
+
+INLINE void widen(const pl_tile_rows *rows, int groups, wide_row *out)
 {
-#if defined(__AVXVNNI__)
-    (void)code_bits;
-    for (int c = begin; c < end; c++) {
-        __m256i w = load(code + c * PL_CHUNK_BYTES);
-        for (int r = 0; r < n_rows; r++)
-            sum[r] = _mm256_dpbusd_avx_epi32(sum[r], w, broadcast4(x + r * row_bytes + 4 * c));
-    }
-#else
-    int run = code_bits == 4   ? 8
-              : code_bits == 5 ? 4
-              : code_bits == 6 ? 2
-                               : 1; /* chunks that may be added in 16 bits */
-    run = run < end - begin ? run : end - begin;
-    for (int first = begin; first < end; first += run) {
-        __m256i pair[SUB_ROWS];
-        for (int r = 0; r < n_rows; r++)
-            pair[r] = _mm256_setzero_si256();
-        for (int c = first; c < first + run; c++) {
-            __m256i w = load(code + c * PL_CHUNK_BYTES);
-            if (code_bits == 8)
-                w = _mm256_xor_si256(w, _mm256_set1_epi8(-128));
-            for (int r = 0; r < n_rows; r++) {
-                __m256i b = broadcast4(x + r * row_bytes + 4 * c);
-                __m256i product = code_bits == 8 ? _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(b, w))
-                                                 : _mm256_maddubs_epi16(w, b);
-                pair[r] = _mm256_add_epi16(pair[r], product);
+    const __m256i middle_swapped = _mm256_setr_epi8(0, 1, 4, 5, 2, 3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15, 0, 1, 4, 5, 2,
+                                                    3, 6, 7, 8, 9, 12, 13, 10, 11, 14, 15);
+    for (int r = 0; r < rows->n; r++) {
+        for (int g = 0; g < groups; g++) {
+            const int8_t *hi = rows->hi_lo + (r * rows->ld + g) * 2 * PL_GROUP, *lo = hi + PL_GROUP;
+            for (int i = 0; i < PL_GROUP; i += 16) {
+                __m256i v = _mm256_slli_epi16(_mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(hi + i))), 7);
+                v = _mm256_add_epi16(v, _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(lo + i))));
+                _mm256_store_si256((__m256i *)(out[r].pair[g] + i / 2), _mm256_shuffle_epi8(v, middle_swapped));
             }
         }
-        for (int r = 0; r < n_rows; r++)
-            sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pair[r], _mm256_set1_epi16(1)));
     }
-#endif
 }
 
-/* Half h of group g, or all of it, for panel rows [n, n + 8). */
-INLINE void add_part(pl_panel_kind kind, int code_bits, int n_rows, const pl_span_codes *w, int n, int g, int h,
-                     const pl_tile_rows *rows, __m256 acc[SUB_ROWS])
+/* ---- products ---- */
+
+/* One panel's span. */
+typedef struct panel_span {
+    const pl_span_codes *codes; /* NULL: it is packed */
+    const uint8_t *packed;
+    pl_dtype type; /* of the packed one */
+    int bits;      /* that the codes have at most */
+} panel_span;
+
+INLINE __m256i codes_of(panel_span w, int g, int c, int half)
+{
+    if (w.codes)
+        return load(w.codes->code[g] + c * PL_CHUNK_BYTES + 32 * half);
+    pl_panel_type t = pl_panel_describe(w.type);
+    return code_half(t, w.packed + t.head_bytes + g * pl_group_bytes(t), c, half);
+}
+
+INLINE scale_pair scales_of(panel_span w, int at, int n)
+{
+    if (w.codes)
+        return (scale_pair){_mm256_load_ps(w.codes->d[at] + n), _mm256_load_ps(w.codes->m[at] + n)};
+    return scales_at(w.type, w.packed, at, n);
+}
+
+/* Rows of x and halves of a panel's rows that are multiplied at once: sum[r * halves + i] is that of half first_half + i. */
+typedef struct tile_shape {
+    int rows, halves, first_half;
+} tile_shape;
+
+/* Left alone, gcc adds products up in pairs, for which there are no registers. */
+INLINE __m256i in_order(__m256i sum)
+{
+    __asm__("" : "+x"(sum));
+    return sum;
+}
+
+INLINE __m256i add_bytes(__m256i sum, __m256i code, __m256i x)
 {
 #if defined(__AVXVNNI__)
-    const int offset_gone = 0;
+    return _mm256_dpbusd_avx_epi32(sum, code, x);
 #else
-    const int offset_gone = code_bits == 8;
+    return in_order(_mm256_add_epi16(sum, _mm256_maddubs_epi16(code, x)));
 #endif
-    int begin = 4 * h, end = pl_has_halves(kind) ? begin + 4 : 8;
-    int at = pl_has_halves(kind) ? 2 * g + h : g;
-    const int8_t *x = rows->hi_lo + 2 * PL_GROUP * g;
-    const uint8_t *code = w->code[g] + 4 * n;
-    int64_t row_bytes = rows->ld * 2 * PL_GROUP;
-    __m256i sum[SUB_ROWS];
-    for (int r = 0; r < n_rows; r++)
-        sum[r] = _mm256_setzero_si256();
-    add_chunks(code_bits, n_rows, code, begin, end, x, row_bytes, sum);
-    for (int r = 0; r < n_rows; r++) {
-        sum[r] = _mm256_slli_epi32(sum[r], 7);
-        if (!pl_has_minimum(kind) && !offset_gone)
-            sum[r] = _mm256_add_epi32(sum[r], _mm256_set1_epi32(rows->terms[r].start[at]));
-    }
-    add_chunks(code_bits, n_rows, code, begin, end, x + PL_GROUP, row_bytes, sum);
-    for (int r = 0; r < n_rows; r++) {
-        __m256 d = _mm256_mul_ps(_mm256_load_ps(w->d[at] + n), _mm256_set1_ps(rows->scale[r * rows->ld + g]));
-        acc[r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r]), d, acc[r]);
-        if (pl_has_minimum(kind))
-            acc[r] = _mm256_fmadd_ps(_mm256_load_ps(w->m[at] + n), _mm256_set1_ps(rows->terms[r].shift[at]), acc[r]);
-    }
 }
 
-INLINE void tile_rows(pl_panel_kind kind, int code_bits, int n_rows, const pl_span_codes *w, int groups,
-                      const pl_tile_rows *rows, float *out)
+/* 128 * hi + lo in 32 bits. */
+INLINE __m256i join(__m256i hi, __m256i lo)
 {
-    for (int n = 0; n < PL_PANEL_ROWS; n += HALF_ROWS) {
-        __m256 acc[SUB_ROWS];
-        for (int r = 0; r < n_rows; r++)
-            acc[r] = _mm256_loadu_ps(out + r * PL_PANEL_ROWS + n);
-        for (int g = 0; g < groups; g++) {
-            add_part(kind, code_bits, n_rows, w, n, g, 0, rows, acc);
-            if (pl_has_halves(kind))
-                add_part(kind, code_bits, n_rows, w, n, g, 1, rows, acc);
+#if defined(__AVXVNNI__)
+    return _mm256_add_epi32(_mm256_slli_epi32(hi, 7), lo);
+#else
+    return _mm256_add_epi32(_mm256_madd_epi16(hi, _mm256_set1_epi16(128)), _mm256_madd_epi16(lo, _mm256_set1_epi16(1)));
+#endif
+}
+
+/* sum += chunks [begin, end) of group g, so few that their sums of bytes are exact. */
+INLINE void add_run(panel_span w, tile_shape s, int g, int begin, int end, const pl_tile_rows *rows, __m256i sum[SUMS])
+{
+    __m256i hi[SUMS], lo[SUMS];
+    for (int i = 0; i < s.rows * s.halves; i++)
+        hi[i] = lo[i] = _mm256_setzero_si256();
+#pragma GCC unroll 8
+    for (int c = begin; c < end; c++) {
+#pragma GCC unroll 4
+        for (int i = 0; i < s.rows * s.halves; i++) {
+            const int8_t *x = rows->hi_lo + (i / s.halves * rows->ld + g) * 2 * PL_GROUP + 4 * c;
+            __m256i v = codes_of(w, g, c, s.first_half + i % s.halves);
+            hi[i] = add_bytes(hi[i], v, broadcast4(x));
+            lo[i] = add_bytes(lo[i], v, broadcast4(x + PL_GROUP));
         }
-        for (int r = 0; r < n_rows; r++)
-            _mm256_storeu_ps(out + r * PL_PANEL_ROWS + n, acc[r]);
+    }
+    for (int i = 0; i < s.rows * s.halves; i++)
+        sum[i] = _mm256_add_epi32(sum[i], join(hi[i], lo[i]));
+}
+
+/* The same in 16 bits, of any codes. */
+INLINE void add_words(panel_span w, tile_shape s, int g, int begin, int end, const wide_row *x, __m256i sum[SUMS])
+{
+#pragma GCC unroll 8
+    for (int c = begin; c < end; c++) {
+#pragma GCC unroll 4
+        for (int i = 0; i < s.rows * s.halves; i++) {
+            const int32_t *pair = x[i / s.halves].pair[g] + 2 * c;
+            __m256i v = codes_of(w, g, c, s.first_half + i % s.halves);
+            __m256i even = _mm256_and_si256(v, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(v, 8);
+            sum[i] = in_order(_mm256_add_epi32(sum[i], _mm256_madd_epi16(even, broadcast4(pair))));
+            sum[i] = in_order(_mm256_add_epi32(sum[i], _mm256_madd_epi16(odd, broadcast4(pair + 1))));
+        }
     }
 }
 
-INLINE void tile_panel(pl_panel_kind kind, int code_bits, const pl_span_codes *w, int groups, const pl_tile_rows *rows,
-                       float *acc)
+INLINE void add_chunks(panel_span w, tile_shape s, int g, int begin, int end, const pl_tile_rows *rows,
+                       const wide_row *x, __m256i sum[SUMS])
 {
-    pl_tile_rows part = *rows;
-    for (; part.n >= SUB_ROWS; part.n -= SUB_ROWS) {
-        tile_rows(kind, code_bits, SUB_ROWS, w, groups, &part, acc);
-        part.hi_lo += SUB_ROWS * part.ld * 2 * PL_GROUP;
-        part.scale += SUB_ROWS * part.ld;
-        part.terms += SUB_ROWS;
-        acc += SUB_ROWS * PL_PANEL_ROWS;
+    const int run = BYTE_BITS == 8 || w.bits <= 4 || end - begin <= 4 ? end - begin : 4;
+    if (w.bits > BYTE_BITS) {
+        add_words(w, s, g, begin, end, x, sum);
+        return;
     }
-    if (part.n == 2)
-        tile_rows(kind, code_bits, 2, w, groups, &part, acc);
-    else if (part.n == 1)
-        tile_rows(kind, code_bits, 1, w, groups, &part, acc);
+    for (int c = begin; c < end; c += run)
+        add_run(w, s, g, c, c + run, rows, sum);
+}
+
+/* Adds half h of group g, or all of it. */
+INLINE void add_part(pl_panel_kind kind, panel_span w, tile_shape s, int g, int h, const pl_tile_rows *rows,
+                     const wide_row *x, __m256 acc[SUMS])
+{
+    const int begin = 4 * h, end = pl_has_halves(kind) ? begin + 4 : 8;
+    const int at = pl_has_halves(kind) ? 2 * g + h : g;
+    __m256i sum[SUMS];
+    scale_pair scales[2];
+    for (int i = 0; i < s.rows * s.halves; i++)
+        sum[i] = pl_has_minimum(kind) ? _mm256_setzero_si256() : _mm256_set1_epi32(rows->terms[i / s.halves].start[at]);
+    add_chunks(w, s, g, begin, end, rows, x, sum);
+    for (int i = 0; i < s.halves; i++)
+        scales[i] = scales_of(w, at, HALF_ROWS * (s.first_half + i));
+    for (int i = 0; i < s.rows * s.halves; i++) {
+        const int r = i / s.halves;
+        const scale_pair of = scales[i % s.halves];
+        __m256 d = _mm256_mul_ps(of.d, _mm256_set1_ps(rows->scale[r * rows->ld + g]));
+        acc[i] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[i]), d, acc[i]);
+        if (pl_has_minimum(kind))
+            acc[i] = _mm256_fmadd_ps(of.m, _mm256_set1_ps(rows->terms[r].shift[at]), acc[i]);
+    }
+}
+
+INLINE void multiply_shape(pl_panel_kind kind, panel_span w, tile_shape s, int groups, const pl_tile_rows *rows,
+                           const wide_row *x, float *out)
+{
+    for (s.first_half = 0; s.first_half < 2; s.first_half += s.halves) {
+        __m256 acc[SUMS];
+        float *to = out + HALF_ROWS * s.first_half;
+        for (int i = 0; i < s.rows * s.halves; i++)
+            acc[i] = _mm256_loadu_ps(to + i / s.halves * PL_PANEL_ROWS + i % s.halves * HALF_ROWS);
+        for (int g = 0; g < groups; g++) {
+            if (s.first_half == 0 && !w.codes)
+                prefetch_group(w.type, w.packed, g);
+            add_part(kind, w, s, g, 0, rows, x, acc);
+            if (pl_has_halves(kind))
+                add_part(kind, w, s, g, 1, rows, x, acc);
+        }
+        for (int i = 0; i < s.rows * s.halves; i++)
+            _mm256_storeu_ps(to + i / s.halves * PL_PANEL_ROWS + i % s.halves * HALF_ROWS, acc[i]);
+    }
+}
+
+INLINE void multiply(pl_panel_kind kind, panel_span w, int groups, const pl_tile_rows *rows, const wide_row *x,
+                     float *out)
+{
+    switch (rows->n) {
+    case 1: multiply_shape(kind, w, (tile_shape){1, 2, 0}, groups, rows, x, out); break;
+    case 2: multiply_shape(kind, w, (tile_shape){2, 2, 0}, groups, rows, x, out); break;
+    case 3: multiply_shape(kind, w, (tile_shape){3, 1, 0}, groups, rows, x, out); break;
+    default: multiply_shape(kind, w, (tile_shape){4, 1, 0}, groups, rows, x, out); break;
+    }
+}
+
+/* Bits of a type's codes, unpacked. */
+INLINE int code_bits(pl_panel_type t)
+{
+    return !t.values ? t.bits : t.offset < 16 ? 5 : 8;
+}
+
+static __attribute__((noinline)) void multiply_codes(pl_panel_type t, const pl_span_codes *codes, int groups,
+                                                     const pl_tile_rows *rows, const wide_row *x, float *out)
+{
+    panel_span few = {.codes = codes, .bits = 5}, many = {.codes = codes, .bits = 8};
+    switch (t.kind) {
+    case PL_PANEL_OFFSET:
+        if (code_bits(t) <= few.bits)
+            multiply(PL_PANEL_OFFSET, few, groups, rows, x, out);
+        else
+            multiply(PL_PANEL_OFFSET, many, groups, rows, x, out);
+        break;
+    case PL_PANEL_HALVES:
+        if (code_bits(t) <= few.bits)
+            multiply(PL_PANEL_HALVES, few, groups, rows, x, out);
+        else
+            multiply(PL_PANEL_HALVES, many, groups, rows, x, out);
+        break;
+    case PL_PANEL_MIN: multiply(PL_PANEL_MIN, few, groups, rows, x, out); break;
+    case PL_PANEL_MIN_HALVES: multiply(PL_PANEL_MIN_HALVES, few, groups, rows, x, out); break;
+    }
+}
+
+/* Rows [r, r + SUMS) of those that are there. */
+static pl_tile_rows rows_from(const pl_tile_rows *rows, int r)
+{
+    const int left = rows->n - r;
+    return (pl_tile_rows){rows->hi_lo + r * rows->ld * 2 * PL_GROUP,
+                          rows->scale + r * rows->ld,
+                          rows->terms + r,
+                          rows->ld,
+                          left < SUMS ? left : SUMS,
+                          0};
 }
 
 void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,
                           float *acc, int64_t acc_ld)
 {
-    for (int p = 0; p < n_panels; p++, acc += acc_ld * PL_PANEL_ROWS) {
-        switch (type) {
-        case PL_Q4_0: tile_panel(PL_PANEL_OFFSET, 4, w + p, groups, rows, acc); break;
-        case PL_Q5_0:
-        case PL_MXFP4: tile_panel(PL_PANEL_OFFSET, 5, w + p, groups, rows, acc); break;
-        case PL_Q8_0:
-        case PL_IQ4_NL:
-        case PL_IQ4_XS: tile_panel(PL_PANEL_OFFSET, 8, w + p, groups, rows, acc); break;
-        case PL_Q4_1:
-        case PL_Q4_K: tile_panel(PL_PANEL_MIN, 4, w + p, groups, rows, acc); break;
-        case PL_Q5_1:
-        case PL_Q5_K: tile_panel(PL_PANEL_MIN, 5, w + p, groups, rows, acc); break;
-        case PL_Q2_K: tile_panel(PL_PANEL_MIN_HALVES, 4, w + p, groups, rows, acc); break;
-        case PL_Q3_K:
-        case PL_NVFP4: tile_panel(PL_PANEL_HALVES, 5, w + p, groups, rows, acc); break;
-        case PL_Q6_K: tile_panel(PL_PANEL_HALVES, 6, w + p, groups, rows, acc); break;
-        case PL_F32:
-        case PL_F16:
-        case PL_BF16: break;
-        }
+    const pl_panel_type t = pl_panel_describe(type);
+    for (int r = 0; r < rows->n; r += SUMS) {
+        pl_tile_rows some = rows_from(rows, r);
+        wide_row x[SUMS];
+        if (code_bits(t) > BYTE_BITS)
+            widen(&some, groups, x);
+        for (int p = 0; p < n_panels; p++)
+            multiply_codes(t, w + p, groups, &some, x, acc + (p * acc_ld + r) * PL_PANEL_ROWS);
     }
 }
 
-/* The codes pass through the first-level cache: 16 registers do not hold a group. */
+INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
+                          float *acc, int64_t acc_ld)
+{
+    const pl_panel_type t = pl_panel_describe(type);
+    wide_row x[SUMS];
+    if (code_bits(t) > BYTE_BITS)
+        widen(rows, groups, x);
+    for (int p = 0; p < n_panels; p++) {
+        panel_span w = {.packed = span[p], .type = type, .bits = code_bits(t)};
+        multiply(t.kind, w, groups, rows, x, acc + p * acc_ld * PL_PANEL_ROWS);
+    }
+}
+
 void PL_ISA_NAME(pl_direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,
                             const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
-    for (int p = 0; p < n_panels; p++) {
-        pl_span_codes codes;
-        PL_ISA_NAME(pl_unpack)(type, span[p], groups, &codes);
-        PL_ISA_NAME(pl_tile)(type, &codes, 1, groups, rows, acc + p * acc_ld * PL_PANEL_ROWS, acc_ld);
+    switch (type) {
+    case PL_Q4_0: multiply_type(PL_Q4_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q4_1: multiply_type(PL_Q4_1, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_0: multiply_type(PL_Q5_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_1: multiply_type(PL_Q5_1, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q8_0: multiply_type(PL_Q8_0, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q2_K: multiply_type(PL_Q2_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q3_K: multiply_type(PL_Q3_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q4_K: multiply_type(PL_Q4_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q5_K: multiply_type(PL_Q5_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_Q6_K: multiply_type(PL_Q6_K, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_IQ4_NL: multiply_type(PL_IQ4_NL, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_IQ4_XS: multiply_type(PL_IQ4_XS, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_MXFP4: multiply_type(PL_MXFP4, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_NVFP4: multiply_type(PL_NVFP4, span, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_F32:
+    case PL_F16:
+    case PL_BF16: break;
     }
 }
