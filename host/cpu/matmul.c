@@ -1,7 +1,7 @@
 /* The matrix product: how work is cut into pieces and what a piece does, over the kernels of matmul_tile.h.
  *
  * A piece is all rows of x times a few rows of weights, so that weights come from memory once however many rows
- * there are. Up to eight rows: four panels side by side straight from their packed form, four streams for the
+ * there are. Up to eight rows: one to four panels side by side straight from their packed form, as many streams as suit the
  * prefetchers, four rows at a time. More rows: spans of 16 panels are unpacked and applied to tiles of rows, each of which comes to the
  * first-level cache once; sums of up to 512 rows wait in a local array between spans. */
 #include "host/cpu/matmul.h"
@@ -264,8 +264,8 @@ static int piece_panels(const pl_matmul *j)
     return j->n_rows <= FEW_ROWS ? PL_DIRECT_PANELS : PIECE_PANELS;
 }
 
-/* Panels [begin, end), some at a time: each of four runs through a quarter of them, so that it stays one stream from
- * panel to panel. */
+/* Panels [begin, end), some at a time: each of four, say, runs through a quarter of them, so that it stays one stream
+ * from panel to panel. */
 static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t begin, int64_t end)
 {
     panel_piece p;
@@ -274,7 +274,7 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     p.multiply = call->rounded ? multiply_rounded : multiply_span;
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
-    int width = piece_panels(j);
+    int width = j->n_rows <= FEW_ROWS ? call->kernels->streams : PIECE_PANELS;
     p.step = (end - begin + width - 1) / width;
     for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
         p.n_panels = (int)((end - p.panel + p.step - 1) / p.step);
@@ -438,10 +438,10 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 /* ---- selection ---- */
 
 /* isa's kernels for block types, those of `other` for the rest. */
-#define KERNELS(name, isa, other, title, wide, rounds, ...)                                                            \
-    static const pl_tile_kernels tiles_##name = {pl_unpack_##isa, pl_tile_##isa,           pl_direct_##isa,            \
-                                                 pl_dot_##other,  pl_quantize_row_##other, pl_terms_##other,           \
-                                                 __VA_ARGS__};                                                         \
+#define KERNELS(name, isa, other, title, streams, wide, rounds, ...)                                                   \
+    static const pl_tile_kernels tiles_##name = {streams,          pl_unpack_##isa, pl_tile_##isa,                     \
+                                                 pl_direct_##isa,  pl_dot_##other,  pl_quantize_row_##other,           \
+                                                 pl_terms_##other, __VA_ARGS__};                                       \
     static void matmul_##name(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                        \
     {                                                                                                                  \
         matmul_run(&tiles_##name, pool, jobs, n_jobs);                                                                 \
@@ -456,12 +456,12 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 #define ROUNDED(isa) pl_round_rows_##isa, pl_unpack_rounded_##isa, pl_rounded_##isa
 #define NO_MANY NULL, NULL, NULL
 
-KERNELS(base, base, base, "plain C", false, false, 0, NO_MANY, NO_MANY)
+KERNELS(base, base, base, "plain C", 4, false, false, 0, NO_MANY, NO_MANY)
 #if defined(__x86_64__)
-KERNELS(avx2, avx2, avx2, "AVX2", true, false, MANY(avx2, 10, pl_widen_avx2), NO_MANY)
-KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", true, false, MANY(avxvnni, 12, pl_widen_avxvnni), NO_MANY)
-KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", true, false, MANY(avx512, 32, pl_widen_avx512), NO_MANY)
-KERNELS(amx, avx512, avx512, "AMX", false, true, MANY(amx, 10, NULL), ROUNDED(amx))
+KERNELS(avx2, avx2, avx2, "AVX2", 1, true, false, MANY(avx2, 10, pl_widen_avx2), NO_MANY)
+KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", 4, true, false, MANY(avxvnni, 12, pl_widen_avxvnni), NO_MANY)
+KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", 4, true, false, MANY(avx512, 32, pl_widen_avx512), NO_MANY)
+KERNELS(amx, avx512, avx512, "AMX", 4, false, true, MANY(amx, 10, NULL), ROUNDED(amx))
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)

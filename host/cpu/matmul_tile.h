@@ -75,6 +75,8 @@ static inline uint8_t *pl_wide_tile(const pl_act *x, int64_t span, int64_t tile,
 typedef uint8_t pl_rounded_codes[PL_SPAN_GROUPS][PL_ROUNDED_BYTES];
 
 typedef struct pl_tile_kernels {
+    int streams; /* panels side by side that memory gives most for, of few rows; <= PL_DIRECT_PANELS */
+
     void (*unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);
 
     /* Adds `groups` groups of w[0..n_panels) times rows to acc: 16 values for panel p and row r at

@@ -12,7 +12,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define HALF_ROWS 8
-#define SUMS 4 /* at a time: with codes, operands and products they fit 16 registers */
+#define SPANS_AHEAD 4 /* in the second-level cache */
+#define SUMS 4        /* at a time: with codes, operands and products they fit 16 registers */
 #if defined(__AVXVNNI__)
 #define BYTE_BITS 8
 #else
@@ -127,13 +128,13 @@ INLINE scale_pair scales_at(pl_dtype type, const uint8_t *head, int at, int n)
     }
 }
 
-/* What lies a span behind group g. */
+/* What lies SPANS_AHEAD behind group g. */
 INLINE void prefetch_group(pl_dtype type, const uint8_t *span, int g)
 {
     pl_panel_type t = pl_panel_describe(type);
     const uint8_t *body = span + t.head_bytes + g * pl_group_bytes(t);
     for (int i = 0; i < pl_group_bytes(t); i += 64)
-        _mm_prefetch((const char *)body + pl_span_bytes(t) + i, _MM_HINT_T1);
+        _mm_prefetch((const char *)body + SPANS_AHEAD * pl_span_bytes(t) + i, _MM_HINT_T1);
 }
 
 INLINE void unpack_type(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
