@@ -70,6 +70,7 @@ typedef struct panel_piece {
     int n_panels;
     int row, n_rows;
     void (*multiply)(struct panel_piece *p, int64_t span); /* of many rows */
+    bool terms_stay;                                       /* those of all rows and spans are there, span after span */
     float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS] __attribute__((aligned(64)));
     pl_row_terms terms[BLOCK_ROWS];
     union {
@@ -97,21 +98,37 @@ static const uint8_t *span_at(panel_piece *p, int panel, int64_t span)
     return p->neurons[panel];
 }
 
+static pl_row_terms *terms_at(panel_piece *p, int64_t span)
+{
+    return p->terms + (p->terms_stay ? span * p->job->n_rows : 0);
+}
+
 static void fill_terms(panel_piece *p, int64_t span, int n_rows)
 {
     const pl_act *x = p->job->x;
+    pl_row_terms *terms = terms_at(p, span);
     for (int r = 0; r < n_rows; r++) {
         int64_t ld, at = pl_act_at(x, p->row + r, span, &ld);
-        p->kernels->terms(p->type, x->sum + 2 * at, x->scale + at, row_groups(p, r, span), &p->terms[r]);
+        p->kernels->terms(p->type, x->sum + 2 * at, x->scale + at, row_groups(p, r, span), &terms[r]);
     }
 }
 
-static pl_tile_rows rows_at(const panel_piece *p, int r, int n, int64_t span)
+/* Of few rows, whose panels all read the same terms. */
+static void fill_all_terms(panel_piece *p)
+{
+    int64_t spans = (row_inputs(p->job, 0) + PL_SPAN - 1) / PL_SPAN;
+    p->row = 0;
+    p->terms_stay = p->job->n_rows <= FEW_ROWS && spans * p->job->n_rows <= BLOCK_ROWS;
+    for (int64_t span = 0; span < spans && p->terms_stay; span++)
+        fill_terms(p, span, p->job->n_rows);
+}
+
+static pl_tile_rows rows_at(panel_piece *p, int r, int n, int64_t span)
 {
     const pl_act *x = p->job->x;
     int64_t ld, at = pl_act_at(x, p->row + r, span, &ld);
     size_t ahead = r == 0 ? pl_span_bytes(p->type) : 0;
-    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, p->terms + r, ld, n, ahead};
+    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, terms_at(p, span) + r, ld, n, ahead};
 }
 
 /* Rows of the run that starts at r: all read the same groups. */
@@ -159,7 +176,7 @@ static void multiply_span(panel_piece *p, int64_t span)
     if (n == 0)
         return;
     bool many = is_wide(p->kernels, p->job, n);
-    if (!many || (!p->kernels->widen && pl_has_minimum(p->type.kind)))
+    if (!p->terms_stay && (!many || (!p->kernels->widen && pl_has_minimum(p->type.kind))))
         fill_terms(p, span, n);
     for (int i = 0; i < p->n_panels; i++) {
         const uint8_t *packed = span_at(p, i, span);
@@ -179,7 +196,8 @@ static void multiply_few(panel_piece *p, int64_t span)
     const uint8_t *at[PL_DIRECT_PANELS];
     for (int i = 0; i < p->n_panels; i++)
         at[i] = span_at(p, i, span);
-    fill_terms(p, span, p->n_rows);
+    if (!p->terms_stay)
+        fill_terms(p, span, p->n_rows);
     for (int r = 0; r < p->n_rows; r += PL_DIRECT_ROWS) {
         pl_tile_rows rows = rows_at(p, r, (int)smaller(PL_DIRECT_ROWS, p->n_rows - r), span);
         p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, p->acc[0][r], BLOCK_ROWS);
@@ -274,6 +292,7 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     p.multiply = call->rounded ? multiply_rounded : multiply_span;
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
+    fill_all_terms(&p);
     int width = j->n_rows <= FEW_ROWS ? call->kernels->streams : PIECE_PANELS;
     p.step = (end - begin + width - 1) / width;
     for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
