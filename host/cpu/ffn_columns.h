@@ -17,11 +17,13 @@ typedef int16_t shorts __attribute__((vector_size(4 * PL_PART_LANES)));
 
 INLINE pl_parti widen(const uint8_t *p)
 {
+#if defined(__AVX512F__)
+    return (pl_parti)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p));
+#elif defined(__AVX2__) /* gcc converts byte by byte */
+    return (pl_parti)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p));
+#else
     part_bytes v;
     memcpy(&v, p, sizeof v);
-#if defined(__AVX512F__)
-    return (pl_parti)_mm512_cvtepu8_epi32((__m128i)v);
-#else
     return __builtin_convertvector(v, pl_parti);
 #endif
 }
