@@ -26,14 +26,15 @@ typedef struct instructions {
 
 #define SUMS 12 /* side by side: none waits for the one before */
 
+/* A product of 16 bits does the work of two of 8, and counts as they do: with vpmaddubsw two take longer. */
 __attribute__((target("avx2"))) static int32_t spin_avx2(int rounds)
 {
-    __m256i sum[SUMS], a = _mm256_set1_epi8(3), ones = _mm256_set1_epi16(1);
+    __m256i sum[SUMS], a = _mm256_set1_epi16(3);
     for (int i = 0; i < SUMS; i++)
         sum[i] = _mm256_set1_epi32(i);
     for (int r = 0; r < rounds; r++)
         for (int i = 0; i < SUMS; i++)
-            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(_mm256_maddubs_epi16(a, sum[i]), ones));
+            sum[i] = _mm256_add_epi32(sum[i], _mm256_madd_epi16(a, sum[i]));
     for (int i = 1; i < SUMS; i++)
         sum[0] = _mm256_add_epi32(sum[0], sum[i]);
     return _mm256_extract_epi32(sum[0], 0);
