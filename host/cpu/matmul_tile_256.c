@@ -20,6 +20,8 @@
 #define BYTE_BITS 5 /* of codes that are multiplied as bytes */
 #endif
 
+_Static_assert(PL_DIRECT_ROWS <= SUMS, "rows that pl_direct() multiplies at once");
+
 INLINE __m256i load(const void *p)
 {
     return _mm256_loadu_si256(p);
