@@ -14,10 +14,11 @@
 #define HALF_ROWS 8
 #define SPANS_AHEAD 4 /* in the second-level cache */
 #define SUMS 4        /* at a time: with codes, operands and products they fit 16 registers */
+#define FEW_BITS 5    /* of codes whose products with bytes may be added in 16 bits */
 #if defined(__AVXVNNI__)
 #define BYTE_BITS 8
 #else
-#define BYTE_BITS 5 /* of codes that are multiplied as bytes */
+#define BYTE_BITS FEW_BITS /* of codes that are multiplied as bytes */
 #endif
 
 _Static_assert(PL_DIRECT_ROWS <= SUMS, "rows that pl_direct() multiplies at once");
@@ -369,28 +370,27 @@ INLINE void multiply(pl_panel_kind kind, panel_span w, int groups, const pl_tile
 /* Bits of a type's codes, unpacked. */
 INLINE int code_bits(pl_panel_type t)
 {
-    return !t.values ? t.bits : t.offset < 16 ? 5 : 8;
+    return !t.values ? t.bits : t.offset < 16 ? FEW_BITS : 8;
 }
 
-static __attribute__((noinline)) void multiply_codes(pl_panel_type t, const pl_span_codes *codes, int groups,
-                                                     const pl_tile_rows *rows, const wide_row *x, float *out)
+INLINE void multiply_codes(pl_panel_kind kind, bool few_bits, const pl_span_codes *codes, int groups,
+                           const pl_tile_rows *rows, const wide_row *x, float *out)
 {
-    panel_span few = {.codes = codes, .bits = 5}, many = {.codes = codes, .bits = 8};
+    if (few_bits)
+        multiply(kind, (panel_span){.codes = codes, .bits = FEW_BITS}, groups, rows, x, out);
+    else
+        multiply(kind, (panel_span){.codes = codes, .bits = 8}, groups, rows, x, out);
+}
+
+static __attribute__((noinline)) void multiply_unpacked(pl_panel_type t, const pl_span_codes *codes, int groups,
+                                                        const pl_tile_rows *rows, const wide_row *x, float *out)
+{
+    const bool few_bits = code_bits(t) <= FEW_BITS;
     switch (t.kind) {
-    case PL_PANEL_OFFSET:
-        if (code_bits(t) <= few.bits)
-            multiply(PL_PANEL_OFFSET, few, groups, rows, x, out);
-        else
-            multiply(PL_PANEL_OFFSET, many, groups, rows, x, out);
-        break;
-    case PL_PANEL_HALVES:
-        if (code_bits(t) <= few.bits)
-            multiply(PL_PANEL_HALVES, few, groups, rows, x, out);
-        else
-            multiply(PL_PANEL_HALVES, many, groups, rows, x, out);
-        break;
-    case PL_PANEL_MIN: multiply(PL_PANEL_MIN, few, groups, rows, x, out); break;
-    case PL_PANEL_MIN_HALVES: multiply(PL_PANEL_MIN_HALVES, few, groups, rows, x, out); break;
+    case PL_PANEL_OFFSET: multiply_codes(PL_PANEL_OFFSET, few_bits, codes, groups, rows, x, out); break;
+    case PL_PANEL_HALVES: multiply_codes(PL_PANEL_HALVES, few_bits, codes, groups, rows, x, out); break;
+    case PL_PANEL_MIN: multiply_codes(PL_PANEL_MIN, true, codes, groups, rows, x, out); break;
+    case PL_PANEL_MIN_HALVES: multiply_codes(PL_PANEL_MIN_HALVES, true, codes, groups, rows, x, out); break;
     }
 }
 
@@ -416,7 +416,7 @@ void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, i
         if (code_bits(t) > BYTE_BITS)
             widen(&some, groups, x);
         for (int p = 0; p < n_panels; p++)
-            multiply_codes(t, w + p, groups, &some, x, acc + (p * acc_ld + r) * PL_PANEL_ROWS);
+            multiply_unpacked(t, w + p, groups, &some, x, acc + (p * acc_ld + r) * PL_PANEL_ROWS);
     }
 }
 
