@@ -177,7 +177,7 @@ void http_fixture_stop(http_fixture *f)
 
 bool http_fixture_wait(_Atomic int *counter, int n)
 {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 60000; i++) {
         if (atomic_load(counter) >= n)
             return true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);

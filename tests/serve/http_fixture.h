@@ -41,7 +41,7 @@ void http_fixture_release(http_fixture *f, const char *text, bool end);
 /* Stops, waits for the loop to end and frees. */
 void http_fixture_stop(http_fixture *f);
 
-/* Waits until the counter is at least n, 10 s at most; false: it never was. */
+/* Waits until the counter is at least n, a minute at most; false: it never was. */
 bool http_fixture_wait(_Atomic int *counter, int n);
 
 /* A connection; one request on a connection of its own; the same, held against status and part of the body. */

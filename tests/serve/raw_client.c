@@ -22,7 +22,7 @@ static int connect_unix(const char *path)
 
 int raw_connect(const char *address)
 {
-    struct timeval limit = {.tv_sec = 10};
+    struct timeval limit = {.tv_sec = RAW_PATIENCE_S};
     int fd;
     if (strncmp(address, "unix:", 5) == 0) {
         fd = connect_unix(address + 5);
@@ -59,7 +59,7 @@ int raw_send(int fd, const char *text)
 static bool read_byte(int fd, char *out)
 {
     ssize_t n = recv(fd, out, 1, 0);
-    cr_assert(n >= 0 || errno == ECONNRESET, "no response within 10 s: %s", strerror(errno));
+    cr_assert(n >= 0 || errno == ECONNRESET, "no response within %d s: %s", RAW_PATIENCE_S, strerror(errno));
     return n == 1;
 }
 
@@ -68,7 +68,7 @@ static bool read_bytes(int fd, pl_strbuf *out, size_t n)
     char buffer[4096];
     while (n > 0) {
         ssize_t got = recv(fd, buffer, n < sizeof buffer ? n : sizeof buffer, 0);
-        cr_assert(got >= 0 || errno == ECONNRESET, "no response within 10 s: %s", strerror(errno));
+        cr_assert(got >= 0 || errno == ECONNRESET, "no response within %d s: %s", RAW_PATIENCE_S, strerror(errno));
         if (got <= 0)
             return false;
         pl_strbuf_add(out, buffer, (size_t)got);
@@ -174,6 +174,6 @@ int raw_read_end(int fd)
     ssize_t n;
     while ((n = recv(fd, buffer, sizeof buffer, 0)) > 0)
         sum += (int)n;
-    cr_assert(n == 0 || errno == ECONNRESET, "the connection is still open after 10 s");
+    cr_assert(n == 0 || errno == ECONNRESET, "the connection is still open after %d s", RAW_PATIENCE_S);
     return n == 0 ? sum : -1;
 }

@@ -4,7 +4,9 @@
 
 #include "host/base/strbuf.h"
 
-/* A connection to a server at pl_http_address(); a read that takes over 10 s fails the test. */
+#define RAW_PATIENCE_S 60 /* longer than sanitizers take on a busy machine */
+
+/* A connection to a server at pl_http_address(); a read that takes over RAW_PATIENCE_S fails the test. */
 int raw_connect(const char *address);
 
 /* -1 where the server does not take it any more. */
@@ -28,7 +30,7 @@ const char *raw_body(const raw_response *response);
 /* Sends, reads one response, and leaves the connection open. */
 raw_response raw_ask(int fd, const char *text);
 
-/* Whether the server has closed: reads to the end, at most 10 s, and returns how many bytes still came; -1: reset. */
+/* Whether the server has closed: reads to the end, at most RAW_PATIENCE_S, and returns how many bytes still came; -1: reset. */
 int raw_read_end(int fd);
 
 #endif

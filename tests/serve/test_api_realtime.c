@@ -67,7 +67,7 @@ static void read_bytes(int fd, void *to, size_t n)
     char *at = to;
     for (ssize_t got; n > 0; at += got, n -= (size_t)got) {
         got = recv(fd, at, n, 0);
-        cr_assert_gt(got, 0, "the connection ended, or nothing came within 10 s");
+        cr_assert_gt(got, 0, "the connection ended, or nothing came within %d s", RAW_PATIENCE_S);
     }
 }
 
