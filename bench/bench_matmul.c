@@ -6,7 +6,7 @@
  * it takes to leave no cache a chance. Prints CSV: the best time, the rate at which weights are read and its
  * share of what the same threads read from memory in one and in four streams each, and operations, two for
  * each multiplication with addition. TYPE and ISA are parts of names, ROWS the only
- * number of rows, 0: all; rounded: where kernels can, operands are rounded to bf16. */
+ * number of rows, 0: all; rounded: where kernels can, operands are rounded. */
 #include "host/base/clock.h"
 #include "host/base/cpu.h"
 #include "host/base/rng.h"

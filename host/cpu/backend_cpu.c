@@ -250,10 +250,11 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
     cpu->ops.matmul = matmul_op;
     cpu->ops.ple_look = pl_cpu_ple_look;
     cpu->stream.kernels = pl_matmul_select(features);
-    if (cpu->stream.kernels->rounds) /* tiles multiply all of it sooner than lanes what is live */
+    const pl_matmul_kernels *kernels = cpu->stream.kernels;
+    if (kernels->rounding == PL_ROUNDS_BOTH) /* tiles multiply all of it sooner than lanes what is live */
         cpu->ops.ffn_sparse_many = NULL;
     cpu->stream.ops = &cpu->ops;
-    bool rounds = shape->fast_prompts && cpu->stream.kernels->rounds;
+    bool rounds = shape->fast_prompts && kernels->rounding != PL_ROUNDS_NOTHING;
     fill_tower(cpu, &isa, features);
     cpu->base = (pl_backend){
         .name = isa.name,
@@ -266,8 +267,8 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
         .weight_load = cpu_weight_load,
         .weight_load_neurons = cpu_weight_load_neurons,
         .skipped_bytes = cpu_skipped_bytes,
-        .wide_acts = cpu->stream.kernels->wide || rounds,
-        .rounds = rounds,
+        .wide_acts = kernels->wide || rounds,
+        .rounds = rounds ? kernels->name : NULL,
         .take_head = cpu_take_head,
         .memory_take = cpu_memory_take,
         .memory_give = cpu_memory_give,

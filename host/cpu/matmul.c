@@ -76,7 +76,6 @@ typedef struct panel_piece {
     union {
         pl_span_codes codes[PIECE_PANELS];
         pl_wide_codes wide[PIECE_PANELS];
-        pl_rounded_codes rounded[PIECE_PANELS] __attribute__((aligned(64)));
     };
     uint8_t neurons[PIECE_PANELS][PL_NEURON_SPAN_BYTES] __attribute__((aligned(64)));
 } panel_piece;
@@ -156,15 +155,16 @@ static void multiply_many(panel_piece *p, int64_t span, int r, int n)
 {
     int first = r / PL_ACT_WIDE_ROWS * PL_ACT_WIDE_ROWS;
     pl_wide_rows rows = {.begin = r - first, .end = r - first + n, .rows = rows_at(p, r, n, span)};
-    if (p->kernels->widen)
+    if (p->kernels->many.widen)
         rows.tile = pl_wide_tile(p->job->x, span, (p->row + first) / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
-    p->kernels->many(p->job->w->type, p->wide, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][first],
-                     BLOCK_ROWS);
+    p->kernels->many.multiply(p->job->w->type, p->wide, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][first],
+                              BLOCK_ROWS);
 }
 
 static bool is_wide(const pl_tile_kernels *kernels, const pl_matmul *j, int n_rows)
 {
-    return kernels->many && j->w->packed && (j->x->wide || !kernels->widen) && n_rows >= kernels->many_rows;
+    return kernels->many.multiply && j->w->packed && (j->x->wide || !kernels->many.widen) &&
+           n_rows >= kernels->many.rows;
 }
 
 /* All rows times all panels of the piece. */
@@ -176,12 +176,12 @@ static void multiply_span(panel_piece *p, int64_t span)
     if (n == 0)
         return;
     bool many = is_wide(p->kernels, p->job, n);
-    if (!p->terms_stay && (!many || (!p->kernels->widen && pl_has_minimum(p->type.kind))))
+    if (!p->terms_stay && (!many || (!p->kernels->many.widen && pl_has_minimum(p->type.kind))))
         fill_terms(p, span, n);
     for (int i = 0; i < p->n_panels; i++) {
         const uint8_t *packed = span_at(p, i, span);
         if (many)
-            p->kernels->unpack_wide(p->job->w->type, packed, row_groups(p, 0, span), &p->wide[i]);
+            p->kernels->many.unpack(p->job->w->type, packed, row_groups(p, 0, span), &p->wide[i]);
         else
             p->kernels->unpack(p->job->w->type, packed, row_groups(p, 0, span), &p->codes[i]);
     }
@@ -206,12 +206,14 @@ static void multiply_few(panel_piece *p, int64_t span)
 
 static void multiply_rounded(panel_piece *p, int64_t span)
 {
+    const pl_many_kernels *k = &p->kernels->rounded;
+    const pl_dtype type = p->job->w->type;
     int groups = row_groups(p, 0, span);
     for (int i = 0; i < p->n_panels; i++)
-        p->kernels->unpack_rounded(p->job->w->type, span_at(p, i, span), groups, &p->rounded[i]);
+        k->unpack(type, span_at(p, i, span), groups, &p->wide[i]);
     pl_wide_rows rows = {.end = p->n_rows};
     rows.tile = pl_wide_tile(p->job->x, span, p->row / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
-    p->kernels->rounded(p->rounded, (p->n_panels + 1) / 2 * 2, groups, &rows, p->acc[0][0], BLOCK_ROWS);
+    k->multiply(type, p->wide, p->n_panels, groups, &rows, p->acc[0][0], BLOCK_ROWS);
 }
 
 /* Products that no cache will hold until they are read go around the caches, which otherwise read a line before it is
@@ -379,13 +381,14 @@ static void widen_tiles(void *ctx, int64_t begin, int64_t end, int thread)
 }
 
 /* Whether all products of block types can be of rounded operands, which all rows have as many of. */
-static bool can_round(const pl_tile_kernels *kernels, const pl_matmul *jobs, int n_jobs)
+static bool can_round(const pl_many_kernels *k, const pl_matmul *jobs, int n_jobs)
 {
     for (int i = 0; i < n_jobs; i++) {
         const pl_matmul *j = &jobs[i];
-        bool fits = j->x->rounded && j->x->wide && j->n_rows >= PL_ROUNDED_ROWS &&
-                    row_inputs(j, 0) == row_inputs(j, j->n_rows - 1);
-        if (!kernels->rounded || (j->w->packed && !fits))
+        bool fits = j->x->rounded && j->x->wide && j->n_rows >= k->rows &&
+                    row_inputs(j, 0) == row_inputs(j, j->n_rows - 1) &&
+                    pl_code_bits(pl_panel_describe(j->w->type)) <= k->code_bits;
+        if (!k->multiply || (j->w->packed && !fits))
             return false;
     }
     return true;
@@ -395,7 +398,7 @@ static bool can_round(const pl_tile_kernels *kernels, const pl_matmul *jobs, int
 static void widen(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul *jobs, int n_jobs, bool rounded)
 {
     const pl_act *done = NULL;
-    void (*tile)(const pl_act *, int64_t, int64_t) = rounded ? kernels->round_rows : kernels->widen;
+    void (*tile)(const pl_act *, int64_t, int64_t) = rounded ? kernels->rounded.widen : kernels->many.widen;
     for (int i = 0; i < n_jobs && tile; i++) {
         const pl_act *x = jobs[i].x;
         if (x == done || !is_wide(kernels, &jobs[i], jobs[i].n_rows))
@@ -408,7 +411,7 @@ static void widen(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul
 
 static void matmul_run(const pl_tile_kernels *kernels, pl_pool *pool, const pl_matmul *jobs, int n_jobs)
 {
-    matmul_call call = {kernels, jobs, n_jobs, pl_pool_threads(pool), can_round(kernels, jobs, n_jobs)};
+    matmul_call call = {kernels, jobs, n_jobs, pl_pool_threads(pool), can_round(&kernels->rounded, jobs, n_jobs)};
     widen(kernels, pool, jobs, n_jobs, call.rounded);
     int64_t pieces = 0;
     for (int i = 0; i < n_jobs; i++)
@@ -457,10 +460,16 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 /* ---- selection ---- */
 
 /* isa's kernels for block types, those of `other` for the rest. */
-#define KERNELS(name, isa, other, title, streams, wide, rounds, ...)                                                   \
-    static const pl_tile_kernels tiles_##name = {streams,          pl_unpack_##isa, pl_tile_##isa,                     \
-                                                 pl_direct_##isa,  pl_dot_##other,  pl_quantize_row_##other,           \
-                                                 pl_terms_##other, __VA_ARGS__};                                       \
+#define KERNELS(name, isa, other, title, streams, wide, rounding, bits, many, ...)                                     \
+    static const pl_tile_kernels tiles_##name = {streams,                                                              \
+                                                 pl_unpack_##isa,                                                      \
+                                                 pl_tile_##isa,                                                        \
+                                                 pl_direct_##isa,                                                      \
+                                                 pl_dot_##other,                                                       \
+                                                 pl_quantize_row_##other,                                              \
+                                                 pl_terms_##other,                                                     \
+                                                 many,                                                                 \
+                                                 {PL_ROUNDED_ROWS, bits, __VA_ARGS__}};                                \
     static void matmul_##name(pl_pool *pool, const pl_matmul *jobs, int n_jobs)                                        \
     {                                                                                                                  \
         matmul_run(&tiles_##name, pool, jobs, n_jobs);                                                                 \
@@ -469,18 +478,22 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
     {                                                                                                                  \
         quantize_run(&tiles_##name, pool, act, n);                                                                     \
     }                                                                                                                  \
-    static const pl_matmul_kernels kernels_##name = {title, wide, rounds, quantize_##name, matmul_##name};
+    static const pl_matmul_kernels kernels_##name = {title, wide, rounding, bits, quantize_##name, matmul_##name};
 
-#define MANY(isa, rows, widen) rows, widen, pl_unpack_wide_##isa, pl_many_##isa
+#define MANY(isa, rows, widen)                                                                                         \
+    {                                                                                                                  \
+        rows, 8, widen, pl_unpack_wide_##isa, pl_many_##isa                                                            \
+    }
 #define ROUNDED(isa) pl_round_rows_##isa, pl_unpack_rounded_##isa, pl_rounded_##isa
-#define NO_MANY NULL, NULL, NULL
 
-KERNELS(base, base, base, "plain C", 4, false, false, 0, NO_MANY, NO_MANY)
+KERNELS(base, base, base, "plain C", 4, false, PL_ROUNDS_NOTHING, 0, {0}, NULL, NULL, NULL)
 #if defined(__x86_64__)
-KERNELS(avx2, avx2, avx2, "AVX2", 1, true, false, MANY(avx2, 10, pl_widen_avx2), NO_MANY)
-KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", 4, true, false, MANY(avxvnni, 12, pl_widen_avxvnni), NO_MANY)
-KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", 4, true, false, MANY(avx512, 32, pl_widen_avx512), NO_MANY)
-KERNELS(amx, avx512, avx512, "AMX", 4, false, true, MANY(amx, 10, NULL), ROUNDED(amx))
+KERNELS(avx2, avx2, avx2, "AVX2", 1, true, PL_ROUNDS_ACTS, 6, MANY(avx2, 10, pl_widen_avx2), ROUNDED(avx2))
+KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", 4, true, PL_ROUNDS_ACTS, 8, MANY(avxvnni, 12, pl_widen_avxvnni),
+        ROUNDED(avxvnni))
+KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", 4, true, PL_ROUNDS_ACTS, 8, MANY(avx512, 32, pl_widen_avx512),
+        ROUNDED(avx512))
+KERNELS(amx, avx512, avx512, "AMX", 4, false, PL_ROUNDS_BOTH, 8, MANY(amx, 10, NULL), ROUNDED(amx))
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)

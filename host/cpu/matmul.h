@@ -5,10 +5,18 @@
 #include "host/base/threads.h"
 #include "host/ops/matmul.h"
 
+/* What pl_act.rounded makes of products of many rows. */
+typedef enum pl_rounding {
+    PL_ROUNDS_NOTHING,
+    PL_ROUNDS_ACTS, /* activations have 8 bits in place of 15 */
+    PL_ROUNDS_BOTH, /* activations and weights are bf16 */
+} pl_rounding;
+
 typedef struct pl_matmul_kernels {
     const char *name; /* "avx512-vnni" */
     bool wide;        /* products of many rows make use of pl_act.wide */
-    bool rounds;      /* those of pl_act.rounded do, and are faster */
+    pl_rounding rounding;
+    int rounded_bits; /* and of which types: their codes, unpacked, have at most so many */
 
     /* Fills hi_lo, scale and sum of the first n rows from act->f32. A block with a value that is not finite gets
      * the scale NaN, one whose largest value is below 2^-100 counts as zero. */

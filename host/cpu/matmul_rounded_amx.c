@@ -52,16 +52,16 @@ INLINE void round_span(bool halves, bool has_minimum, const pl_span_codes *w, in
     }
 }
 
-void pl_unpack_rounded_amx(pl_dtype type, const uint8_t *span, int groups, pl_rounded_codes *out)
+void pl_unpack_rounded_amx(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out)
 {
     pl_panel_kind kind = pl_panel_describe(type).kind;
     pl_span_codes w;
     pl_unpack_centred_avx512(type, span, groups, w.code[0], w.d, w.m);
     switch (kind) {
-    case PL_PANEL_OFFSET: round_span(false, false, &w, groups, (*out)[0]); break;
-    case PL_PANEL_HALVES: round_span(true, false, &w, groups, (*out)[0]); break;
-    case PL_PANEL_MIN: round_span(false, true, &w, groups, (*out)[0]); break;
-    case PL_PANEL_MIN_HALVES: round_span(true, true, &w, groups, (*out)[0]); break;
+    case PL_PANEL_OFFSET: round_span(false, false, &w, groups, out->code[0]); break;
+    case PL_PANEL_HALVES: round_span(true, false, &w, groups, out->code[0]); break;
+    case PL_PANEL_MIN: round_span(false, true, &w, groups, out->code[0]); break;
+    case PL_PANEL_MIN_HALVES: round_span(true, true, &w, groups, out->code[0]); break;
     }
 }
 
@@ -126,16 +126,19 @@ INLINE void prefetch_share(const uint8_t *x, size_t tile_bytes, int groups, int 
     }
 }
 
-void pl_rounded_amx(const pl_rounded_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
-                    int64_t acc_ld)
+void pl_rounded_amx(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,
+                    float *acc, int64_t acc_ld)
 {
+    (void)type;
+    const int pairs = (n_panels + 1) / 2;
     configure();
     for (int r = 0; r < rows->end; r += 2 * TILE_ROWS) {
         const uint8_t *x = rows->tile + (size_t)(r / TILE_ROWS) * rows->tile_bytes;
         const uint8_t *x1 = r + TILE_ROWS < rows->end ? x + rows->tile_bytes : x;
-        for (int p = 0; p < n_panels; p += 2) {
-            prefetch_share(x + 2 * rows->tile_bytes, rows->tile_bytes, groups, p / 2, n_panels / 2);
-            multiply_block(x, x1, w[p][0], w[p + 1][0], groups, acc + (p * acc_ld + r) * PL_PANEL_ROWS,
+        for (int i = 0; i < pairs; i++) {
+            const pl_wide_codes *pair = w + 2 * i;
+            prefetch_share(x + 2 * rows->tile_bytes, rows->tile_bytes, groups, i, pairs);
+            multiply_block(x, x1, pair[0].code[0], pair[1].code[0], groups, acc + (2 * i * acc_ld + r) * PL_PANEL_ROWS,
                            acc_ld * PL_PANEL_ROWS);
         }
     }

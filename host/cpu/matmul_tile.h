@@ -27,8 +27,8 @@ typedef struct pl_span_codes {
 } __attribute__((aligned(64))) pl_span_codes;
 
 /* The same for many rows: code - offset in 16 bits, 16 pairs of columns a group with the 16 rows of the panel side by side,
- * those of columns 2 i and 2 i + 1 at byte 64 * i + 4 * row; or as bytes, in the first half and in the order of
- * pl_span_codes. Each kernel knows its own. */
+ * those of columns 2 i and 2 i + 1 at byte 64 * i + 4 * row; or as bytes in the order of pl_span_codes; or rounded to
+ * bf16. Each kernel knows its own. */
 typedef struct pl_wide_codes {
     uint8_t code[PL_SPAN_GROUPS][16 * PL_CHUNK_BYTES];
     float d[2 * PL_SPAN_GROUPS][PL_PANEL_ROWS];
@@ -70,9 +70,20 @@ static inline uint8_t *pl_wide_tile(const pl_act *x, int64_t span, int64_t tile,
     return (uint8_t *)x->wide + (size_t)(span * tiles) * whole + (size_t)tile * *bytes;
 }
 
-/* The same with both operands rounded to bf16: tiles of 16 pairs of columns with 16 rows each, 1 KB for a group. */
-#define PL_ROUNDED_BYTES (16 * PL_CHUNK_BYTES)
-typedef uint8_t pl_rounded_codes[PL_SPAN_GROUPS][PL_ROUNDED_BYTES];
+/* Products of many rows; multiply NULL: there are none. */
+typedef struct pl_many_kernels {
+    int rows;      /* from so many on they are faster */
+    int code_bits; /* of the types that they multiply, at most */
+
+    /* Fills a tile of a span of x->wide, of which rows that x does not have may be anything. NULL: rows are read as
+     * they are. */
+    void (*widen)(const pl_act *x, int64_t span, int64_t tile);
+    void (*unpack)(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out);
+
+    /* As tile of pl_tile_kernels for any number of rows, row r counted as rows->begin is. */
+    void (*multiply)(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,
+                     float *acc, int64_t acc_ld);
+} pl_many_kernels;
 
 typedef struct pl_tile_kernels {
     int streams; /* panels side by side that memory gives most for, of few rows; <= PL_DIRECT_PANELS */
@@ -97,20 +108,11 @@ typedef struct pl_tile_kernels {
     /* The terms of one row in one span, from pl_act's sums and scales. */
     void (*terms)(pl_panel_type type, const int32_t *sum, const float *scale, int groups, pl_row_terms *out);
 
-    /* For many rows, or all NULL. widen (NULL: they are read as they are) fills a tile of a span of x->wide, of which rows that x does not have may be
-     * anything; many is as tile for any number of rows, row r counted as rows->begin is. */
-    int many_rows; /* from so many on they are faster */
-    void (*widen)(const pl_act *x, int64_t span, int64_t tile);
-    void (*unpack_wide)(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out);
-    void (*many)(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
-                 int64_t acc_ld);
+    pl_many_kernels many;
 
-    /* The same for rows whose operands may be rounded (pl_act.rounded), or all NULL. n_panels is even: what an odd one is
-     * multiplied with may be anything, as may sums of rows up to a multiple of 32. */
-    void (*round_rows)(const pl_act *x, int64_t span, int64_t tile);
-    void (*unpack_rounded)(pl_dtype type, const uint8_t *span, int groups, pl_rounded_codes *out);
-    void (*rounded)(const pl_rounded_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
-                    int64_t acc_ld);
+    /* Of operands that may be rounded (pl_act.rounded). rows->begin is 0. w and acc have room for an even number of panels and rows up
+     * to a multiple of 32: what is there besides may be read and changed. */
+    pl_many_kernels rounded;
 } pl_tile_kernels;
 
 #define PL_TILE_FUNCTIONS(isa)                                                                                         \
@@ -143,10 +145,16 @@ void pl_widen_avx2(const pl_act *x, int64_t span, int64_t tile);
 void pl_widen_avxvnni(const pl_act *x, int64_t span, int64_t tile);
 void pl_widen_avx512(const pl_act *x, int64_t span, int64_t tile);
 
-void pl_round_rows_amx(const pl_act *x, int64_t span, int64_t tile);
-void pl_unpack_rounded_amx(pl_dtype type, const uint8_t *span, int groups, pl_rounded_codes *out);
-void pl_rounded_amx(const pl_rounded_codes *w, int n_panels, int groups, const pl_wide_rows *rows, float *acc,
-                    int64_t acc_ld);
+#define PL_ROUNDED_FUNCTIONS(isa)                                                                                      \
+    void pl_round_rows_##isa(const pl_act *x, int64_t span, int64_t tile);                                             \
+    void pl_unpack_rounded_##isa(pl_dtype type, const uint8_t *span, int groups, pl_wide_codes *out);                  \
+    void pl_rounded_##isa(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,   \
+                          float *acc, int64_t acc_ld);
+
+PL_ROUNDED_FUNCTIONS(avx2)
+PL_ROUNDED_FUNCTIONS(avxvnni)
+PL_ROUNDED_FUNCTIONS(avx512)
+PL_ROUNDED_FUNCTIONS(amx)
 
 /* As pl_unpack_avx512(), with code - offset as a signed byte in place of code; to fields of pl_span_codes. */
 void pl_unpack_centred_avx512(pl_dtype type, const uint8_t *span, int groups, uint8_t *code, float (*d)[PL_PANEL_ROWS],

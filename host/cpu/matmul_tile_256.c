@@ -367,12 +367,6 @@ INLINE void multiply(pl_panel_kind kind, panel_span w, int groups, const pl_tile
     }
 }
 
-/* Bits of a type's codes, unpacked. */
-INLINE int code_bits(pl_panel_type t)
-{
-    return !t.values ? t.bits : t.offset < 16 ? FEW_BITS : 8;
-}
-
 INLINE void multiply_codes(pl_panel_kind kind, bool few_bits, const pl_span_codes *codes, int groups,
                            const pl_tile_rows *rows, const wide_row *x, float *out)
 {
@@ -385,7 +379,7 @@ INLINE void multiply_codes(pl_panel_kind kind, bool few_bits, const pl_span_code
 static __attribute__((noinline)) void multiply_unpacked(pl_panel_type t, const pl_span_codes *codes, int groups,
                                                         const pl_tile_rows *rows, const wide_row *x, float *out)
 {
-    const bool few_bits = code_bits(t) <= FEW_BITS;
+    const bool few_bits = pl_code_bits(t) <= FEW_BITS;
     switch (t.kind) {
     case PL_PANEL_OFFSET: multiply_codes(PL_PANEL_OFFSET, few_bits, codes, groups, rows, x, out); break;
     case PL_PANEL_HALVES: multiply_codes(PL_PANEL_HALVES, few_bits, codes, groups, rows, x, out); break;
@@ -413,7 +407,7 @@ void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, i
     for (int r = 0; r < rows->n; r += SUMS) {
         pl_tile_rows some = rows_from(rows, r);
         wide_row x[SUMS];
-        if (code_bits(t) > BYTE_BITS)
+        if (pl_code_bits(t) > BYTE_BITS)
             widen(&some, groups, x);
         for (int p = 0; p < n_panels; p++)
             multiply_unpacked(t, w + p, groups, &some, x, acc + (p * acc_ld + r) * PL_PANEL_ROWS);
@@ -425,10 +419,10 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
 {
     const pl_panel_type t = pl_panel_describe(type);
     wide_row x[SUMS];
-    if (code_bits(t) > BYTE_BITS)
+    if (pl_code_bits(t) > BYTE_BITS)
         widen(rows, groups, x);
     for (int p = 0; p < n_panels; p++) {
-        panel_span w = {.packed = span[p], .type = type, .bits = code_bits(t)};
+        panel_span w = {.packed = span[p], .type = type, .bits = pl_code_bits(t)};
         multiply(t.kind, w, groups, rows, x, acc + p * acc_ld * PL_PANEL_ROWS);
     }
 }

@@ -86,6 +86,12 @@ static inline int pl_has_minimum(pl_panel_kind kind)
     return kind == PL_PANEL_MIN || kind == PL_PANEL_MIN_HALVES;
 }
 
+/* Of a code when it is unpacked: values of a table may take more than their place in it. */
+static inline int pl_code_bits(pl_panel_type t)
+{
+    return !t.values ? t.bits : t.offset < 16 ? 5 : 8;
+}
+
 /* What a group consists of, by the bits of a code. Nibbles: how many of the bits, and so many times 64 bytes. */
 static inline int pl_nibble_bits(int bits)
 {

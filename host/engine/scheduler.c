@@ -115,7 +115,7 @@ static pl_status open_prefixes(pl_scheduler *s, const pl_scheduler_params *p, pl
         return pl_fail_memory(err, strlen(p->prefix_file), "a path");
     s->fingerprint = pl_checkpoint_fingerprint(e->model->checkpoint);
     if (e->backend->rounds) /* what it keeps is not what others would have computed */
-        s->fingerprint = pl_fingerprint(s->fingerprint, "rounds", sizeof "rounds");
+        s->fingerprint = pl_fingerprint(s->fingerprint, e->backend->rounds, strlen(e->backend->rounds));
     pl_error why;
     if (access(s->prefix_file, F_OK) == 0 &&
         pl_prefixes_load(s->prefixes, s->fingerprint, s->prefix_file, &why) != PL_OK)

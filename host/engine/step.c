@@ -40,7 +40,7 @@ static void choose_form(pl_step *t, const pl_step_row *rows)
 {
     t->takes = false;
     t->draws = 0;
-    t->act.rounded = t->backend->rounds;
+    t->act.rounded = t->backend->rounds != NULL;
     for (int i = 0; i < t->n; i++) {
         t->act.rounded &= rows[i].prompt;
         t->takes |= rows[i].drawn;

@@ -16,10 +16,10 @@ struct pl_backend {
     const pl_fused *fused;     /* NULL: none */
     const pl_tower_ops *tower; /* NULL: none; a backend on the CPU has them */
     pl_stream *stream;
-    pl_stream *side; /* for work that may run beside that of `stream`: see fork; may be `stream` itself */
-    pl_pool *pool;   /* host threads, for work beside the ops */
-    bool wide_acts;  /* pl_act.wide serves products of many rows */
-    bool rounds;     /* pl_act.rounded makes them faster, and may be set */
+    pl_stream *side;    /* for work that may run beside that of `stream`: see fork; may be `stream` itself */
+    pl_pool *pool;      /* host threads, for work beside the ops */
+    bool wide_acts;     /* pl_act.wide serves products of many rows */
+    const char *rounds; /* whose way of rounding makes them faster when pl_act.rounded is set; NULL: nobody's */
 
     /* Bytes that weight_load will take for t; 0 where the file's own bytes serve. */
     size_t (*weight_bytes)(const pl_backend *b, const pl_tensor *t);

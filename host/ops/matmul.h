@@ -50,7 +50,7 @@ typedef struct pl_act {
     float *scale;
     int32_t *sum;
     void *wide;
-    bool rounded;       /* products of many rows of block-typed weights may round both operands to bf16 */
+    bool rounded;       /* products of many rows of block-typed weights may round their operands */
     bool integers_only; /* nobody will read f32: whoever makes both need not write it */
 } pl_act;
 

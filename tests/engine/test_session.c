@@ -1,6 +1,8 @@
 /* Sessions: what is reused, forgotten, cancelled, refused; K/V windows; and that decoding allocates nothing. */
 #include "tests/engine/goldens.h"
 
+#include "host/base/cpu.h"
+#include "host/cpu/matmul.h"
 #include "host/engine/engine.h"
 #include "host/engine/session.h"
 
@@ -107,15 +109,15 @@ Test(session, narrow_kv_in_any_chunks)
         free(logits[type]);
 }
 
-/* Steps of 64 rows and more are rounded to the eight bits of bf16, all others are as without it; where the processor
- * has nothing faster, so are those. */
+/* Steps of 64 rows and more are rounded to eight bits, all others are as without it; where the processor has nothing
+ * faster for the model's Q8_0, so are those. */
 Test(session, fast_prompts_round_long_steps_alone)
 {
     enum { N = 300 };
     int32_t ids[N];
     float *logits[3];
     size_t vocab = 0;
-    bool rounds = false;
+    const bool rounds = pl_matmul_select(pl_cpu_features(PL_CPU_ALL))->rounded_bits >= 8;
     fill_ids(ids, N);
     for (int i = 0; i < 3; i++) { /* as ever, in steps that are too short, in long ones */
         pl_engine_params params = {.backend = PL_BACKEND_CPU,
@@ -127,7 +129,6 @@ Test(session, fast_prompts_round_long_steps_alone)
                                    .no_pin = true};
         fixture f = fixture_open_with(DEMO_MODEL, &params);
         vocab = (size_t)pl_model_vocab_size(f.model);
-        rounds = f.engine->backend->rounds;
         logits[i] = last_logits(&f, ids, N);
         fixture_close(&f);
     }

@@ -5,6 +5,7 @@
 #include "host/base/threads.h"
 #include "host/cpu/matmul.h"
 #include "host/cpu/pack.h"
+#include "host/cpu/panel.h"
 #include "tests/ops/block_scales.h"
 
 #include <criterion/criterion.h>
@@ -193,12 +194,23 @@ static double amplitude(pl_dtype type, const uint8_t *block)
     return k_scale * (code * d + m);
 }
 
-static double block_error(const pl_tensor *t, int64_t row, const float *w, const float *x)
+/* What a product of block-typed weights may lose, besides `rounding` of its own size: activations a share of `step` of
+ * their largest in a block, sums so many roundings more. */
+typedef struct loss {
+    double step, rounding;
+    bool centred; /* minima stand for what is taken off the codes as well */
+} loss;
+
+static const loss of_15_bits = {0.504 / 16256, 0, false};
+
+static double block_error(const pl_tensor *t, int64_t row, const float *w, const float *x, loss l)
 {
     const pl_dtype_info *info = pl_dtype_describe((int)t->type);
     const uint8_t *src = pl_tensor_row(t, row);
     int columns_a_step = t->type == PL_Q2_K ? 8 : 16; /* two steps for 16 columns with a minimum */
     double error = 0, steps = (double)t->cols / columns_a_step + 7;
+    if (l.centred) /* by a product and a sum; 16 d and a minimum of 16 d more where there were 31 d */
+        steps = (steps + 2) * 32 / 31;
     for (int64_t b = 0; b < t->cols / PL_ACT_BLOCK; b++) {
         double largest = 0, w_sum = 0, x_sum = 0;
         for (int64_t k = b * PL_ACT_BLOCK; k < (b + 1) * PL_ACT_BLOCK; k++) {
@@ -207,14 +219,12 @@ static double block_error(const pl_tensor *t, int64_t row, const float *w, const
             x_sum += fabs((double)x[k]);
         }
         double a = amplitude(t->type, src + b * PL_ACT_BLOCK / info->block_elems * info->block_bytes);
-        error += 0.504 / 16256 * largest * w_sum + steps * 0x1p-24 * a * x_sum;
+        error += l.step * largest * w_sum + steps * 0x1p-24 * a * x_sum;
     }
     return error;
 }
 
-/* rounding: of a product of block-typed weights, besides what activations of 15 bits and sums lose. */
-static void check_exact(const pl_tensor *t, const pl_act *x, double rounding, const float *out, int64_t out_ld,
-                        int n_rows)
+static void check_exact(const pl_tensor *t, const pl_act *x, loss l, const float *out, int64_t out_ld, int n_rows)
 {
     float *w = take((size_t)t->cols * sizeof *w);
     for (int64_t n = 0; n < t->rows; n++) {
@@ -226,7 +236,7 @@ static void check_exact(const pl_tensor *t, const pl_act *x, double rounding, co
                 sum += (double)w[k] * (double)row[k];
                 size += fabs((double)w[k] * (double)row[k]);
             }
-            double bound = pl_pack_bytes(t) ? (1 + rounding) * block_error(t, n, w, row) + rounding * size
+            double bound = pl_pack_bytes(t) ? (1 + l.rounding) * block_error(t, n, w, row, l) + l.rounding * size
                                             : ((double)((t->cols + 15) / 16) + 5) * 0x1p-24 * size;
             double error = fabs((double)out[i * out_ld + n] - sum);
             cr_assert(error <= bound, "type %d, %lld x %lld, row %d, output %lld: error %g, bound %g", (int)t->type,
@@ -248,7 +258,7 @@ static void check_type_exact(pl_dtype type, int64_t rows, int64_t cols)
     float *out = take((size_t)(3 * ld) * sizeof *out);
     for (int n = 1; n <= 3; n += 2) {
         run(pl_matmul_select(0), pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = n});
-        check_exact(&t, &x, 0, out, ld, n);
+        check_exact(&t, &x, of_15_bits, out, ld, n);
         for (int i = 0; i < n; i++)
             cr_assert_eq(out[i * ld + rows], UNTOUCHED);
     }
@@ -259,15 +269,52 @@ static void check_type_exact(pl_dtype type, int64_t rows, int64_t cols)
     pl_pool_free(pool);
 }
 
+/* ---- rounded ---- */
+
 /* Two operands of eight bits, half a unit in the last place each, and a sum of `cols` products in f32. */
 static double rounding_of(int64_t cols)
 {
     return 0x1p-8 + 0x1p-18 + (double)cols * 0x1p-23;
 }
 
-static void check_type_rounded(pl_dtype type, int64_t rows, int64_t cols, int n_rows)
+/* The f32 values of 128 * hi alone, the nearest of 8 bits, in place of x's. */
+static pl_act rounded_act(const pl_act *x, int n_rows)
 {
-    const pl_matmul_kernels *kernels = pl_matmul_select(pl_cpu_features(PL_CPU_ALL));
+    pl_act y = *x;
+    float *f = take((size_t)(n_rows * x->ld) * sizeof *f);
+    for (int r = 0; r < n_rows; r++) {
+        for (int64_t i = 0; i < x->cols; i++) {
+            int64_t ld, at = pl_act_at(x, r, i / PL_ACT_SPAN, &ld) + i % PL_ACT_SPAN / PL_ACT_BLOCK;
+            f[r * x->ld + i] = 128 * x->scale[at] * x->hi_lo[at * 2 * PL_ACT_BLOCK + i % PL_ACT_BLOCK];
+        }
+    }
+    y.f32 = f;
+    return y;
+}
+
+static bool can_round(const pl_matmul_kernels *k, pl_dtype type)
+{
+    return pl_code_bits(pl_panel_describe(type)) <= k->rounded_bits;
+}
+
+static void check_rounded(const pl_matmul_kernels *k, const pl_tensor *t, const pl_act *x, const float *out, int64_t ld,
+                          int n_rows)
+{
+    if (!can_round(k, t->type)) {
+        check_exact(t, x, of_15_bits, out, ld, n_rows);
+        return;
+    }
+    if (k->rounding == PL_ROUNDS_BOTH) {
+        check_exact(t, x, (loss){0.504 / 16256, rounding_of(t->cols), false}, out, ld, n_rows);
+        return;
+    }
+    pl_act y = rounded_act(x, n_rows);
+    check_exact(t, &y, (loss){0, 0, true}, out, ld, n_rows);
+    free((void *)(uintptr_t)y.f32);
+}
+
+static void check_type_rounded(const pl_matmul_kernels *k, pl_dtype type, int64_t rows, int64_t cols, int n_rows)
+{
     pl_rng rng;
     pl_rng_seed(&rng, (uint64_t)(cols + 1000 * rows + type));
     pl_pool *pool = make_pool(2);
@@ -276,14 +323,16 @@ static void check_type_rounded(pl_dtype type, int64_t rows, int64_t cols, int n_
     pl_act x = make_act(&rng, n_rows, cols);
     int64_t ld = rows + 5;
     float *out = take((size_t)(n_rows * ld) * sizeof *out), *exact = take((size_t)(n_rows * ld) * sizeof *out);
-    run(kernels, pool, (pl_matmul){.w = &o.w, .x = &x, .out = exact, .out_ld = ld, .n_rows = n_rows});
+    run(k, pool, (pl_matmul){.w = &o.w, .x = &x, .out = exact, .out_ld = ld, .n_rows = n_rows});
     x.rounded = true;
-    run(kernels, pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = n_rows});
-    check_exact(&t, &x, kernels->rounds ? rounding_of(cols) : 0, out, ld, n_rows);
+    run(k, pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = n_rows});
+    x.rows = n_rows;
+    check_rounded(k, &t, &x, out, ld, n_rows);
     bool same = memcmp(out, exact, (size_t)(n_rows * ld) * sizeof *out) == 0;
-    cr_assert_eq(same, !kernels->rounds, "type %d, %d rows", (int)type, n_rows);
-    run(kernels, pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = 63});
-    cr_assert_arr_eq(out, exact, 63 * (size_t)ld * sizeof *out, "type %d: few rows are not rounded", (int)type);
+    cr_assert_eq(same, !can_round(k, type), "%s: type %d, %d rows", k->name, (int)type, n_rows);
+    run(k, pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = 63});
+    cr_assert_arr_eq(out, exact, 63 * (size_t)ld * sizeof *out, "%s, type %d: few rows are not rounded", k->name,
+                     (int)type);
     free(out);
     free(exact);
     free(o.packed);
@@ -294,12 +343,16 @@ static void check_type_rounded(pl_dtype type, int64_t rows, int64_t cols, int n_
 
 Test(matmul, rounded_products_are_within_the_derived_bound_where_there_are_any)
 {
-    for (size_t i = 0; i < COUNT(block_types); i++) {
-        check_type_rounded(block_types[i], 19, 512, 64);
-        check_type_rounded(block_types[i], 300, 256, 99);
-        int elems = pl_dtype_describe((int)block_types[i])->block_elems;
+    const pl_matmul_kernels *kernels[5];
+    size_t n = all_kernels(kernels);
+    for (size_t i = 0; i < n * COUNT(block_types); i++) {
+        const pl_matmul_kernels *k = kernels[i / COUNT(block_types)];
+        pl_dtype type = block_types[i % COUNT(block_types)];
+        check_type_rounded(k, type, 19, 512, 64);
+        check_type_rounded(k, type, 300, 256, 99);
+        int elems = pl_dtype_describe((int)type)->block_elems;
         if (elems < 256)
-            check_type_rounded(block_types[i], 33, 10 * elems, 150);
+            check_type_rounded(k, type, 33, 10 * elems, 150);
     }
 }
 
@@ -443,7 +496,7 @@ Test(matmul, block_types_give_the_same_bits_on_every_kernel_for_any_rows_and_thr
 /* Codes at their ends, activations at theirs: the sums are as large as they get. */
 Test(matmul, the_largest_integers_stay_exact)
 {
-    enum { ROWS = 36 }; /* enough for the kernels of many */
+    enum { ROWS = 72 }; /* enough to be rounded */
     static const uint8_t fills[] = {0x00, 0xff, 0x88, 0x77};
     fixture f = make_fixture();
     pl_rng rng;
@@ -460,8 +513,14 @@ Test(matmul, the_largest_integers_stay_exact)
             values[k] = k / x.ld % 4 < 2 ? 1.0f : k & 1 ? -1.0f : 127.4f / 128;
         operand o = pack(f.one, &t);
         run(f.kernels[0], f.one, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = 20, .n_rows = ROWS});
-        check_exact(&t, &x, 0, out, 20, ROWS);
+        check_exact(&t, &x, of_15_bits, out, 20, ROWS);
         check_tensor_same_bits(&f, &t, &x, ROWS);
+        x.rounded = true;
+        x.rows = ROWS;
+        for (size_t k = 0; k < f.n_kernels; k++) {
+            run(f.kernels[k], f.one, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = 20, .n_rows = ROWS});
+            check_rounded(f.kernels[k], &t, &x, out, 20, ROWS);
+        }
         free(o.packed);
         free_act(&x);
         free_tensor(&t);
@@ -531,7 +590,7 @@ Test(matmul, several_jobs_share_a_call)
         f.kernels[k]->quantize(f.three, &x, 7);
         f.kernels[k]->matmul(f.three, jobs, 3);
         for (int i = 0; i < 3; i++)
-            check_exact(&t[i], &x, 0, jobs[i].out, rows[i], 7);
+            check_exact(&t[i], &x, of_15_bits, jobs[i].out, rows[i], 7);
     }
     for (int i = 0; i < 3; i++) {
         free(jobs[i].out);
