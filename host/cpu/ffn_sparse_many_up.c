@@ -174,14 +174,21 @@ INLINE void multiply(const pl_neuron_codes *w, const pl_wide_span *x, const uint
 
 #if defined(__AVX512F__)
 
-/* out[g], lane i: p[i][g]. */
-INLINE void transpose(const __m512i v[8], __m512i out[8])
+/* A row's eight values, and those of the row eight further on. */
+INLINE pl_parti rows_at(const int32_t *const *row, int i, size_t offset)
 {
-    /* v[i]: that of row i, then that of row 8 + i */
+    __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)(const void *)(row[i] + offset)));
+    return (pl_parti)_mm512_inserti64x4(low, _mm256_loadu_si256((const __m256i *)(const void *)(row[i + 8] + offset)),
+                                        1);
+}
+
+/* out[g], lane i: value g of row i. v[i]: as rows_at() has them. */
+INLINE void transpose(const pl_parti v[8], pl_parti out[8])
+{
     __m512i a[8], b[8];
     for (int i = 0; i < 8; i += 2) {
-        a[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
-        a[i + 1] = _mm512_unpackhi_epi32(v[i], v[i + 1]);
+        a[i] = _mm512_unpacklo_epi32((__m512i)v[i], (__m512i)v[i + 1]);
+        a[i + 1] = _mm512_unpackhi_epi32((__m512i)v[i], (__m512i)v[i + 1]);
     }
     for (int i = 0; i < 8; i += 4) {
         b[i] = _mm512_unpacklo_epi64(a[i], a[i + 2]);
@@ -192,65 +199,100 @@ INLINE void transpose(const __m512i v[8], __m512i out[8])
     const __m512i low = _mm512_setr_epi64(0, 1, 8, 9, 4, 5, 12, 13),
                   high = _mm512_setr_epi64(2, 3, 10, 11, 6, 7, 14, 15);
     for (int i = 0; i < 4; i++) {
-        out[i] = _mm512_permutex2var_epi64(b[i], low, b[i + 4]);
-        out[i + 4] = _mm512_permutex2var_epi64(b[i], high, b[i + 4]);
+        out[i] = (pl_parti)_mm512_permutex2var_epi64(b[i], low, b[i + 4]);
+        out[i + 4] = (pl_parti)_mm512_permutex2var_epi64(b[i], high, b[i + 4]);
     }
 }
 
-INLINE __m512i two_at(const void *a, const void *b)
+#elif defined(__AVX2__)
+
+INLINE pl_parti rows_at(const int32_t *const *row, int i, size_t offset)
 {
-    __m512i low = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)a));
-    return _mm512_inserti64x4(low, _mm256_loadu_si256((const __m256i *)b), 1);
+    return load(row[i] + offset);
 }
 
-INLINE void sums_of(const int32_t sum[BATCH][16], int half, __m512i out[8])
+/* out[g], lane i: v[i][g]. */
+INLINE void transpose(const pl_parti v[8], pl_parti out[8])
 {
-    __m512i v[8];
+    __m256i a[8], b[8];
+    for (int i = 0; i < 8; i += 2) {
+        a[i] = _mm256_unpacklo_epi32((__m256i)v[i], (__m256i)v[i + 1]);
+        a[i + 1] = _mm256_unpackhi_epi32((__m256i)v[i], (__m256i)v[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        b[i] = _mm256_unpacklo_epi64(a[i], a[i + 2]);
+        b[i + 1] = _mm256_unpackhi_epi64(a[i], a[i + 2]);
+        b[i + 2] = _mm256_unpacklo_epi64(a[i + 1], a[i + 3]);
+        b[i + 3] = _mm256_unpackhi_epi64(a[i + 1], a[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        out[i] = (pl_parti)_mm256_permute2x128_si256(b[i], b[i + 4], 0x20);
+        out[i + 4] = (pl_parti)_mm256_permute2x128_si256(b[i], b[i + 4], 0x31);
+    }
+}
+
+#endif
+
+#if defined(__AVX2__)
+
+/* What stands `offset` words behind each of the rows, by groups. */
+INLINE void groups_of(const int32_t *const *row, size_t offset, pl_parti out[8])
+{
+    pl_parti v[8];
     for (int i = 0; i < 8; i++)
-        v[i] = two_at(sum[i] + 8 * half, sum[i + 8] + 8 * half);
+        v[i] = rows_at(row, i, offset);
     transpose(v, out);
 }
 
-INLINE void add_groups(pl_panel_kind kind, const pl_neuron_codes *w, const pl_wide_span *x, const uint16_t *row, int n,
-                       int groups, const int32_t sum[BATCH][16], float *acc)
+/* Of whole groups: both halves together. */
+INLINE void whole_groups_of(const int32_t *const *row, pl_parti out[8])
 {
-    const pl_wide_span *at[BATCH];
-    for (int i = 0; i < BATCH; i++)
-        at[i] = x + row[i < n ? i : 0];
-    int halves = pl_has_halves(kind);
-    __m512i v[8], s[2][8], scale[8], shift[2][8];
+    pl_parti v[8];
     for (int i = 0; i < 8; i++)
-        v[i] = two_at(at[i]->scale, at[i + 8]->scale);
-    transpose(v, scale);
-    if (halves) {
-        sums_of(sum, 0, s[0]);
-        sums_of(sum, 1, s[1]);
-    } else {
-        for (int i = 0; i < 8; i++)
-            v[i] = _mm512_add_epi32(two_at(sum[i], sum[i + 8]), two_at(sum[i] + 8, sum[i + 8] + 8));
-        transpose(v, s[0]);
+        v[i] = rows_at(row, i, 0) + rows_at(row, i, 8);
+    transpose(v, out);
+}
+
+/* A row a lane: its sums join its accumulator group by group. */
+INLINE void add_rows(pl_panel_kind kind, const pl_neuron_codes *w, const pl_wide_span *x, const uint16_t *row, int n,
+                     int groups, int32_t sum[][16], float *acc)
+{
+    const int halves = pl_has_halves(kind);
+    const int32_t *at[PL_PART_LANES], *sums[PL_PART_LANES];
+    pl_parti s[2][8], scale[8], shift[2][8];
+    for (int i = 0; i < PL_PART_LANES; i++) {
+        at[i] = (const int32_t *)(const void *)(x + row[i < n ? i : 0]);
+        sums[i] = sum[i];
     }
-    for (int h = 0; h <= halves && pl_has_minimum(kind); h++) {
-        for (int i = 0; i < 8; i++)
-            v[i] = two_at(at[i]->shift[h], at[i + 8]->shift[h]);
-        transpose(v, shift[h]);
-    }
-    __m512 a = _mm512_loadu_ps(acc);
+    groups_of(at, offsetof(pl_wide_span, scale) / 4, scale);
+    for (int h = 0; h <= halves && pl_has_minimum(kind); h++)
+        groups_of(at, offsetof(pl_wide_span, shift) / 4 + 8 * (size_t)h, shift[h]);
+    if (!halves)
+        whole_groups_of(sums, s[0]);
+    for (int h = 0; h < 2 && halves; h++)
+        groups_of(sums, 8 * (size_t)h, s[h]);
+    pl_part a = part_load(acc);
     for (int g = 0; g < groups; g++) {
         for (int h = 0; h <= halves; h++) {
-            __m512 d = _mm512_mul_ps(_mm512_set1_ps(w->d[h][g]), _mm512_castsi512_ps(scale[g]));
-            a = _mm512_fmadd_ps(_mm512_cvtepi32_ps(s[h][g]), d, a);
+            a = fused(__builtin_convertvector(s[h][g], pl_part), part_set(w->d[h][g]) * (pl_part)scale[g], a);
             if (pl_has_minimum(kind))
-                a = _mm512_fmadd_ps(_mm512_set1_ps(w->m[h][g]), _mm512_castsi512_ps(shift[h][g]), a);
+                a = fused(part_set(w->m[h][g]), (pl_part)shift[h][g], a);
         }
     }
-    _mm512_storeu_ps(acc, a);
+    part_store(acc, a);
+}
+
+INLINE void add_groups(pl_panel_kind kind, const pl_neuron_codes *w, const pl_wide_span *x, const uint16_t *row, int n,
+                       int groups, int32_t sum[BATCH][16], float *acc)
+{
+    for (int i = 0; i < n; i += PL_PART_LANES)
+        add_rows(kind, w, x, row + i, n - i, groups, sum + i, acc + i);
 }
 
 #else
 
 INLINE void add_groups(pl_panel_kind kind, const pl_neuron_codes *w, const pl_wide_span *x, const uint16_t *row, int n,
-                       int groups, const int32_t sum[BATCH][16], float *acc)
+                       int groups, int32_t sum[BATCH][16], float *acc)
 {
     for (int r = 0; r < n; r++) {
         const pl_wide_span *at = x + row[r];
