@@ -1,10 +1,10 @@
 /* Products of many rows on 256-bit registers: activations and codes as 16 bits. Compiled for AVX2 and again for AVX-VNNI.
  *
  * A pair of codes times 128 * hi + lo is one instruction with vpdpwssd and two without, whatever the codes' width; as
- * bytes, pairs of products overflow 16 bits sooner or later. Four rows and both halves of a panel's rows are eight sums.
- * More rows would hide more of vpdpwssd's latency, but the compilers do not keep their sums in the 16 registers. The
- * f32 sums wait in memory. */
+ * bytes, pairs of products overflow 16 bits sooner or later. A row and four panels are eight sums: codes are operands in
+ * memory, so that beside the products only one broadcast for eight of them has to be issued. The f32 sums wait in memory. */
 #include "host/base/isa.h"
+#include "host/cpu/in_order.h"
 #include "host/cpu/matmul_many.h"
 
 #include <immintrin.h>
@@ -12,7 +12,7 @@
 
 #define INLINE static inline __attribute__((always_inline))
 #define HALF_ROWS 8 /* of a panel */
-#define ROWS 4
+#define PANELS 4
 
 /* ---- codes ---- */
 
@@ -74,74 +74,57 @@ INLINE __m256i add_product(__m256i sum, __m256i x, __m256i code)
 #if defined(__AVXVNNI__)
     return _mm256_dpwssd_avx_epi32(sum, x, code);
 #else
-    return _mm256_add_epi32(sum, _mm256_madd_epi16(x, code));
+    return pl_add_epi32(sum, _mm256_madd_epi16(x, code));
 #endif
 }
 
-/* Adds half h of group g, or all of it, to the sums of ROWS rows, x's first ones. */
-INLINE void add_part(pl_panel_kind kind, const pl_wide_codes *w, int g, int h, const pl_wide_group *x, float *acc)
+/* Adds half h of group g, or all of it, to the sums of row r and n_panels panels. */
+INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, int g, int h, const pl_wide_group *x,
+                     int r, float *acc, int64_t acc_ld)
 {
     int pairs = PL_PAIRS >> pl_has_halves(kind), at = pl_has_halves(kind) ? 2 * g + h : g;
     const float *shift = pl_has_halves(kind) ? x->half_shift[h] : x->shift;
-    const __m256i *code = (const __m256i *)(const void *)w->code[g];
-    __m256i sum[ROWS][2];
-    for (int r = 0; r < ROWS; r++)
-        sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-#pragma GCC unroll 2
+    __m256i sum[PANELS][2];
+    for (int p = 0; p < n_panels; p++)
+        sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+#pragma GCC unroll 8
     for (int i = h * pairs; i < (h + 1) * pairs; i++) {
-        __m256i a = _mm256_load_si256(code + 2 * i), b = _mm256_load_si256(code + 2 * i + 1);
+        __m256i pair = _mm256_set1_epi32(x->pair[i][r]);
 #pragma GCC unroll 4
-        for (int r = 0; r < ROWS; r++) {
-            __m256i pair = _mm256_set1_epi32(x->pair[i][r]);
-            sum[r][0] = add_product(sum[r][0], pair, a);
-            sum[r][1] = add_product(sum[r][1], pair, b);
+        for (int p = 0; p < n_panels; p++) {
+            const __m256i *code = (const __m256i *)(const void *)w[p].code[g] + 2 * i;
+            sum[p][0] = add_product(sum[p][0], pair, _mm256_load_si256(code));
+            sum[p][1] = add_product(sum[p][1], pair, _mm256_load_si256(code + 1));
         }
     }
-    for (int half = 0; half < 2; half++) {
-        const int n = half * HALF_ROWS;
-        __m256 d = _mm256_load_ps(w->d[at] + n);
+    __m256 x_scale = _mm256_set1_ps(x->scale[r]), x_shift = _mm256_set1_ps(shift[r]);
 #pragma GCC unroll 4
-        for (int r = 0; r < ROWS; r++) {
-            float *to = acc + r * PL_PANEL_ROWS + n;
-            __m256 scale = _mm256_mul_ps(d, _mm256_set1_ps(x->scale[r]));
-            __m256 v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[r][half]), scale, _mm256_loadu_ps(to));
+    for (int p = 0; p < n_panels; p++) {
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; half++) {
+            const int n = half * HALF_ROWS;
+            float *to = acc + p * acc_ld * PL_PANEL_ROWS + n;
+            __m256 scale = _mm256_mul_ps(x_scale, _mm256_load_ps(w[p].d[at] + n));
+            __m256 v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[p][half]), scale, _mm256_loadu_ps(to));
             if (pl_has_minimum(kind))
-                v = _mm256_fmadd_ps(_mm256_load_ps(w->m[at] + n), _mm256_set1_ps(shift[r]), v);
+                v = _mm256_fmadd_ps(_mm256_load_ps(w[p].m[at] + n), x_shift, v);
             _mm256_storeu_ps(to, v);
         }
     }
 }
 
-INLINE void multiply_rows(pl_panel_kind kind, const pl_wide_codes *w, int groups, const pl_wide_group *x, float *acc)
-{
-    for (int g = 0; g < groups; g++, x++) {
-        add_part(kind, w, g, 0, x, acc);
-        if (pl_has_halves(kind))
-            add_part(kind, w, g, 1, x, acc);
-    }
-}
-
-/* Of ROWS rows only [begin, end): the others' sums are not touched. */
-INLINE void multiply_some(pl_panel_kind kind, const pl_wide_codes *w, int groups, const pl_wide_group *x, int begin,
-                          int end, float *acc)
-{
-    float some[ROWS][PL_PANEL_ROWS] = {{0}};
-    size_t bytes = (size_t)(end - begin) * sizeof some[0];
-    memcpy(some[begin], acc + begin * PL_PANEL_ROWS, bytes);
-    multiply_rows(kind, w, groups, x, some[0]);
-    memcpy(acc + begin * PL_PANEL_ROWS, some[begin], bytes);
-}
-
 /* Rows [begin, end) of a tile. */
-INLINE void multiply_panel(pl_panel_kind kind, const pl_wide_codes *w, int groups, const pl_wide_group *tile, int begin,
-                           int end, float *acc)
+INLINE void multiply_panels(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, int groups,
+                            const pl_wide_group *tile, int begin, int end, float *acc, int64_t acc_ld)
 {
-    for (int row = 0; row < PL_ACT_WIDE_ROWS; row += ROWS, acc += ROWS * PL_PANEL_ROWS) {
-        int first = begin > row ? begin - row : 0, last = end - row < ROWS ? end - row : ROWS;
-        if (last - first == ROWS)
-            multiply_rows(kind, w, groups, pl_wide_from(tile, row), acc);
-        else if (first < last)
-            multiply_some(kind, w, groups, pl_wide_from(tile, row), first, last, acc);
+    begin = begin > 0 ? begin : 0;
+    end = end < PL_ACT_WIDE_ROWS ? end : PL_ACT_WIDE_ROWS;
+    for (int g = 0; g < groups; g++, tile++) {
+        for (int r = begin; r < end; r++) {
+            add_part(kind, n_panels, w, g, 0, tile, r, acc + r * PL_PANEL_ROWS, acc_ld);
+            if (pl_has_halves(kind))
+                add_part(kind, n_panels, w, g, 1, tile, r, acc + r * PL_PANEL_ROWS, acc_ld);
+        }
     }
 }
 
@@ -159,10 +142,14 @@ INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, i
     const uint8_t *tile = rows->tile;
     for (int r = 0; r < rows->end; r += PL_ACT_WIDE_ROWS, tile += rows->tile_bytes) {
         const pl_wide_group *x = (const pl_wide_group *)(const void *)tile;
-        for (int p = 0; p < n_panels; p++) {
-            prefetch(tile + rows->tile_bytes + (size_t)p * share, share);
-            multiply_panel(kind, w + p, groups, x, rows->begin - r, rows->end - r,
-                           acc + (p * acc_ld + r) * PL_PANEL_ROWS);
+        for (int p = 0, n; p < n_panels; p += n) {
+            float *to = acc + (p * acc_ld + r) * PL_PANEL_ROWS;
+            n = p + PANELS <= n_panels ? PANELS : 1;
+            prefetch(tile + rows->tile_bytes + (size_t)p * share, (size_t)n * share);
+            if (n == PANELS)
+                multiply_panels(kind, PANELS, w + p, groups, x, rows->begin - r, rows->end - r, to, acc_ld);
+            else
+                multiply_panels(kind, 1, w + p, groups, x, rows->begin - r, rows->end - r, to, acc_ld);
         }
     }
 }

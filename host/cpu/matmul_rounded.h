@@ -6,58 +6,80 @@
 #include "host/cpu/matmul_many.h"
 
 #include <immintrin.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define PL_QUADS (PL_GROUP / 4)
 #define PL_WHOLE_GROUP 2 /* in place of the number of a half */
 
-/* A group of a tile in pl_act.wide: for each chunk of columns hi of every row, and by row, for each half and the whole group,
- * the sums of hi over the columns 0 and 1 mod 4, in the lower 16 bits, and 2 and 3 mod 4; shift: scale times both. */
+/* A group of a tile in pl_act.wide: for each chunk of columns hi + 128 of every row, and by row the scale of hi and its product
+ * with the sums of hi over each half and over the whole group. */
 typedef struct pl_rounded_group {
     int32_t quad[PL_QUADS][PL_ACT_WIDE_ROWS];
-    int32_t sums[3][PL_ACT_WIDE_ROWS];
     float shift[3][PL_ACT_WIDE_ROWS];
-    float scale[PL_ACT_WIDE_ROWS]; /* of hi */
+    float scale[PL_ACT_WIDE_ROWS];
 } pl_rounded_group;
 
 _Static_assert(sizeof(pl_rounded_group) <= PL_ACT_WIDE_ROWS * PL_ACT_WIDE, "a block's share of a tile");
 
-/* What is taken off the codes of a type before they are multiplied, so that with less than 7 bits the sums of a group, or of
- * its halves where these have scales, fit 16 bits: 32 * 127 * 8 < 2^15. Minima make up for it. */
+/* What is taken off the codes of a type, so that with less than 7 bits the sums of a group times hi, or of its halves where these
+ * have scales, fit 16 bits: 32 * 127 * 8 < 2^15. Minima make up for it. */
 static inline int pl_rounded_centre(pl_panel_type t)
 {
     return pl_has_minimum(t.kind) && t.bits > 4 ? 16 : t.offset;
 }
 
-/* Codes stand as in pl_span_codes, group after group. */
-static inline void pl_centre_codes(pl_panel_type t, const pl_span_codes *from, int groups, pl_wide_codes *out)
+/* Centred codes stand as in pl_span_codes, group after group; behind those of a whole span stands, for each group or half,
+ * what makes up for the 128 in the activations. */
+static inline int8_t *pl_rounded_chunk(const pl_wide_codes *w, int group, int chunk)
 {
-    const int parts = groups << pl_has_halves(t.kind);
-    const float centre = (float)(pl_rounded_centre(t) - t.offset);
-    memcpy(out->code[0], from->code[0], (size_t)groups * sizeof from->code[0]);
+    return (int8_t *)(uintptr_t)w->code[0] + (group * PL_QUADS + chunk) * PL_CHUNK_BYTES;
+}
+
+static inline int8_t *pl_rounded_start(const pl_wide_codes *w, int part)
+{
+    return pl_rounded_chunk(w, PL_SPAN_GROUPS, part);
+}
+
+/* Half a panel's rows, at byte `at` of each chunk. in_16_bits: sums of two products stay apart. */
+static inline void pl_centre_half(const pl_span_codes *from, int centre, int parts, int chunks, int at, bool in_16_bits,
+                                  pl_wide_codes *out)
+{
+    const __m256i one = _mm256_set1_epi8(1), minus = _mm256_set1_epi16(-128), off = _mm256_set1_epi8((char)centre);
+    for (int part = 0; part < parts; part++) {
+        __m256i sum = _mm256_setzero_si256();
+        for (int c = part * chunks; c < (part + 1) * chunks; c++) {
+            __m256i v = _mm256_load_si256((const __m256i *)(const void *)(from->code[0] + c * PL_CHUNK_BYTES + at));
+            v = _mm256_sub_epi8(v, off);
+            sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(one, v));
+            _mm256_store_si256((__m256i *)(void *)(pl_rounded_chunk(out, 0, c) + at), v);
+        }
+        sum = in_16_bits ? _mm256_mullo_epi16(sum, minus) : _mm256_madd_epi16(sum, minus);
+        _mm256_store_si256((__m256i *)(void *)(pl_rounded_start(out, part) + at), sum);
+    }
+}
+
+static inline void pl_centre_codes(pl_panel_type t, const pl_span_codes *from, int groups, bool in_16_bits,
+                                   pl_wide_codes *out)
+{
+    const int halves = 1 + pl_has_halves(t.kind), parts = groups * halves, centre = pl_rounded_centre(t);
+    for (int at = 0; at < PL_CHUNK_BYTES; at += PL_CHUNK_BYTES / 2)
+        pl_centre_half(from, centre, parts, PL_QUADS / halves, at, in_16_bits, out);
     memcpy(out->d, from->d, (size_t)parts * sizeof from->d[0]);
     for (int i = 0; i < parts && pl_has_minimum(t.kind); i++)
         for (int n = 0; n < PL_PANEL_ROWS; n++)
-            out->m[i][n] = from->m[i][n] + centre * from->d[i][n];
-}
-
-static inline const uint8_t *pl_rounded_chunk(const pl_wide_codes *w, int group, int chunk)
-{
-    return w->code[0] + (group * PL_QUADS + chunk) * PL_CHUNK_BYTES;
+            out->m[i][n] = from->m[i][n] + (float)(centre - t.offset) * from->d[i][n];
 }
 
 static inline void pl_round_sums(__m256i hi, float scale, int r, pl_rounded_group *out)
 {
-    __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1),
-                                         hi); /* each half of the group in a half of the register */
-    pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0x4e));
-    pairs = _mm256_add_epi16(pairs, _mm256_shuffle_epi32(pairs, 0xb1));
-    __m128i first = _mm256_castsi256_si128(pairs), second = _mm256_extracti128_si256(pairs, 1);
-    const __m128i sums[3] = {first, second, _mm_add_epi16(first, second)};
-    for (int i = 0; i < 3; i++) {
-        out->sums[i][r] = _mm_cvtsi128_si32(sums[i]);
-        out->shift[i][r] = scale * (float)_mm_cvtsi128_si32(_mm_madd_epi16(sums[i], _mm_set1_epi16(1)));
-    }
+    __m256i sums = _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_set1_epi8(1), hi), _mm256_set1_epi16(1));
+    sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0x4e));
+    sums = _mm256_add_epi32(sums, _mm256_shuffle_epi32(sums, 0xb1)); /* each half of the group in one of the register */
+    const int32_t first = _mm256_extract_epi32(sums, 0), second = _mm256_extract_epi32(sums, 4);
+    out->shift[0][r] = scale * (float)first;
+    out->shift[1][r] = scale * (float)second;
+    out->shift[PL_WHOLE_GROUP][r] = scale * (float)(first + second);
     out->scale[r] = scale;
 }
 
@@ -73,7 +95,7 @@ static inline void pl_round_tile(const pl_act *x, int64_t span, int64_t tile)
             const int64_t i = at + (r < rows ? r : 0) * ld + g;
             int32_t quad[PL_QUADS];
             __m256i hi = _mm256_loadu_si256((const __m256i *)(const void *)(x->hi_lo + i * 2 * PL_GROUP));
-            _mm256_storeu_si256((__m256i *)(void *)quad, hi);
+            _mm256_storeu_si256((__m256i *)(void *)quad, _mm256_xor_si256(hi, _mm256_set1_epi8(-128)));
             for (int c = 0; c < PL_QUADS; c++)
                 out[g].quad[c][r] = quad[c];
             pl_round_sums(hi, 128 * x->scale[i], r, out + g);

@@ -10,7 +10,7 @@ void pl_unpack_rounded_avx512(pl_dtype type, const uint8_t *span, int groups, pl
 {
     pl_span_codes codes;
     pl_unpack_avx512(type, span, groups, &codes);
-    pl_centre_codes(pl_panel_describe(type), &codes, groups, out);
+    pl_centre_codes(pl_panel_describe(type), &codes, groups, false, out);
 }
 
 void pl_round_rows_avx512(const pl_act *x, int64_t span, int64_t tile)
@@ -21,17 +21,16 @@ void pl_round_rows_avx512(const pl_act *x, int64_t span, int64_t tile)
 /* ---- products ---- */
 
 /* Adds half h of group g, or all of it, to the sums of ROWS rows, x's from row `row` on, and n_panels panels. */
-INLINE void add_part(pl_panel_kind kind, int centre, int n_panels, const pl_wide_codes *w, int g, int h,
-                     const pl_rounded_group *x, int row, float *acc, int64_t acc_ld)
+INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, int g, int h, const pl_rounded_group *x,
+                     int row, float *acc, int64_t acc_ld)
 {
     const int whole = h == PL_WHOLE_GROUP, at = whole ? g : 2 * g + h;
     const int begin = whole ? 0 : h * PL_QUADS / 2, end = whole ? PL_QUADS : begin + PL_QUADS / 2;
-    const __m512i minus = _mm512_set1_epi16((short)-centre);
     __m512i sum[PANELS][ROWS];
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
         for (int p = 0; p < n_panels; p++)
-            sum[p][r] = _mm512_madd_epi16(_mm512_set1_epi32(x->sums[h][row + r]), minus);
+            sum[p][r] = _mm512_load_si512(pl_rounded_start(w + p, at));
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
         __m512i code[PANELS];
@@ -41,7 +40,7 @@ INLINE void add_part(pl_panel_kind kind, int centre, int n_panels, const pl_wide
         for (int r = 0; r < ROWS; r++) {
             __m512i quad = _mm512_set1_epi32(x->quad[c][row + r]);
             for (int p = 0; p < n_panels; p++)
-                sum[p][r] = _mm512_dpbusd_epi32(sum[p][r], code[p], quad);
+                sum[p][r] = _mm512_dpbusd_epi32(sum[p][r], quad, code[p]);
         }
     }
     for (int p = 0; p < n_panels; p++) {
@@ -58,16 +57,16 @@ INLINE void add_part(pl_panel_kind kind, int centre, int n_panels, const pl_wide
     }
 }
 
-INLINE void multiply_panels(pl_panel_kind kind, int centre, int n_panels, const pl_wide_codes *w, int groups,
+INLINE void multiply_panels(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, int groups,
                             const pl_rounded_group *tile, float *acc, int64_t acc_ld)
 {
     for (int row = 0; row < PL_ACT_WIDE_ROWS; row += ROWS, acc += ROWS * PL_PANEL_ROWS) {
         for (int g = 0; g < groups; g++) {
             if (pl_has_halves(kind)) {
-                add_part(kind, centre, n_panels, w, g, 0, tile + g, row, acc, acc_ld);
-                add_part(kind, centre, n_panels, w, g, 1, tile + g, row, acc, acc_ld);
+                add_part(kind, n_panels, w, g, 0, tile + g, row, acc, acc_ld);
+                add_part(kind, n_panels, w, g, 1, tile + g, row, acc, acc_ld);
             } else {
-                add_part(kind, centre, n_panels, w, g, PL_WHOLE_GROUP, tile + g, row, acc, acc_ld);
+                add_part(kind, n_panels, w, g, PL_WHOLE_GROUP, tile + g, row, acc, acc_ld);
             }
         }
     }
@@ -80,8 +79,8 @@ INLINE void prefetch(const uint8_t *p, size_t bytes)
 }
 
 /* A tile is multiplied by all panels, each pair of which brings a share of the next tile, the one behind it. */
-INLINE void multiply(pl_panel_kind kind, int centre, const pl_wide_codes *w, int n_panels, int groups,
-                     const pl_wide_rows *rows, float *acc, int64_t acc_ld)
+INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,
+                     float *acc, int64_t acc_ld)
 {
     const size_t steps = (size_t)(n_panels + PANELS - 1) / PANELS;
     const size_t share = ((size_t)groups * sizeof(pl_rounded_group) / steps + 63) & ~(size_t)63;
@@ -93,9 +92,9 @@ INLINE void multiply(pl_panel_kind kind, int centre, const pl_wide_codes *w, int
             float *to = acc + (i * acc_ld + r) * PL_PANEL_ROWS;
             prefetch(next, share);
             if (i + PANELS <= n_panels)
-                multiply_panels(kind, centre, PANELS, w + i, groups, x, to, acc_ld);
+                multiply_panels(kind, PANELS, w + i, groups, x, to, acc_ld);
             else
-                multiply_panels(kind, centre, 1, w + i, groups, x, to, acc_ld);
+                multiply_panels(kind, 1, w + i, groups, x, to, acc_ld);
         }
     }
 }
@@ -103,12 +102,10 @@ INLINE void multiply(pl_panel_kind kind, int centre, const pl_wide_codes *w, int
 void pl_rounded_avx512(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,
                        float *acc, int64_t acc_ld)
 {
-    const pl_panel_type t = pl_panel_describe(type);
-    const int centre = pl_rounded_centre(t);
-    switch (t.kind) {
-    case PL_PANEL_OFFSET: multiply(PL_PANEL_OFFSET, centre, w, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_PANEL_HALVES: multiply(PL_PANEL_HALVES, centre, w, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_PANEL_MIN: multiply(PL_PANEL_MIN, centre, w, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_PANEL_MIN_HALVES: multiply(PL_PANEL_MIN_HALVES, centre, w, n_panels, groups, rows, acc, acc_ld); break;
+    switch (pl_panel_describe(type).kind) {
+    case PL_PANEL_OFFSET: multiply(PL_PANEL_OFFSET, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_HALVES: multiply(PL_PANEL_HALVES, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN: multiply(PL_PANEL_MIN, w, n_panels, groups, rows, acc, acc_ld); break;
+    case PL_PANEL_MIN_HALVES: multiply(PL_PANEL_MIN_HALVES, w, n_panels, groups, rows, acc, acc_ld); break;
     }
 }
