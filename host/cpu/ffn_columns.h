@@ -30,8 +30,12 @@ INLINE pl_parti widen(const uint8_t *p)
 
 INLINE pl_part widen_signed(const uint8_t *p)
 {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    return (pl_part)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)p)));
+#else
     pl_parti v = widen(p);
     return __builtin_convertvector((v ^ 128) - 128, pl_part);
+#endif
 }
 
 INLINE pl_part halves_at(const uint8_t *p)
@@ -166,6 +170,29 @@ INLINE pl_parti codes_at(pl_panel_type t, const uint8_t *column, slab_place p, i
         for (int i = 0; i < PL_PART_LANES; i++)
             code[i] = t.values[code[i]] + t.offset;
     return code;
+}
+
+INLINE words words_at(const uint8_t *p)
+{
+    words v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* Of lanes [at, at + 4 * PL_PART_LANES) as they are in store, a byte each. */
+INLINE words bytes_at(pl_panel_type t, const uint8_t *column, slab_place place, int at)
+{
+    int low = pl_nibble_bits(t.bits);
+    words v = {0};
+    if (t.bits == 8)
+        return words_at(column + place.low + at);
+    if (low)
+        v = words_at(column + place.low + at) >> place.low_shift & 0x0f0f0f0f;
+    if (pl_has_pairs(t.bits))
+        v |= (words_at(column + place.pairs + at) >> place.pairs_shift & 0x03030303) << low;
+    if (pl_has_top(t.bits))
+        v |= (words_at(column + place.top + at) >> place.top_shift & 0x01010101) << (t.bits - 1);
+    return v;
 }
 
 #endif

@@ -2,9 +2,9 @@
  * through are read. What is left out are groups of zeros: in a product they add fma(0, d * 0, acc), and acc is never
  * -0, since nothing that is added before is so small that it vanishes.
  *
- * Two loops behind the gates'. A piece of the first is a run of groups: it gathers the live rows of `up` into panels, 64 at
- * a time, multiplies them like any others, and leaves the activations as integers. A piece of the second is a run of
- * outputs over all live columns of `down`. */
+ * Two loops behind the gates'. A piece of the first is a run of groups: it gathers the live rows of `up` into panels, one
+ * or some at a time, multiplies them like any others, and leaves the activations as integers. A piece of the second is a
+ * run of outputs over all live columns of `down`. */
 #include "host/cpu/ffn_sparse.h"
 
 #include "host/base/isa.h"
@@ -14,9 +14,18 @@
 #include <stdatomic.h>
 
 #define PIECE_GROUPS 64
+/* Panels gathered at once, steps of set and span between asking for rows and using them, and the cache they come to (3:
+ * the first level). Smaller sets ask for fewer lines at a time, beside which a processor can still multiply. */
+#if defined(__AVX512F__)
 #define SET_PANELS PL_DIRECT_PANELS
-#define SET (SET_PANELS * PL_PANEL_ROWS) /* neurons gathered at once */
-#define AHEAD 4                          /* steps of set and span between asking for rows and using them */
+#define AHEAD 4
+#define ASK_LEVEL 2
+#else
+#define SET_PANELS 1
+#define AHEAD 2
+#define ASK_LEVEL 3
+#endif
+#define SET (SET_PANELS * PL_PANEL_ROWS) /* neurons */
 
 typedef struct sparse_call {
     const pl_ffn *f;
@@ -74,7 +83,7 @@ static void prefetch(up_set *s, int64_t end)
         const uint8_t *span = (const uint8_t *)c->f->up->data + (size_t)(s->wanted % s->spans) * c->up_span;
         for (int64_t i = from; i < s->n && i < from + SET; i++)
             for (size_t at = 0; at < c->up_span + 63; at += 64)
-                __builtin_prefetch(span + (size_t)s->neuron[i] * c->up_row + at, 0, 2);
+                __builtin_prefetch(span + (size_t)s->neuron[i] * c->up_row + at, 0, ASK_LEVEL);
     }
 }
 

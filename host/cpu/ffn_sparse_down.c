@@ -1,116 +1,188 @@
 /* `down` of a few rows, neuron by neuron: the steps of matmul_tile.h for one output a lane, the columns of a group that
- * have no activation left out. A slab of 64 outputs is four panels, whose sums stay in registers through a group. */
+ * have no activation left out. A group goes through all slabs of a piece before the next one does: how many columns it has
+ * cannot be foreseen, but from one slab to the next it is the same. */
 #include "host/base/isa.h"
 #include "host/cpu/ffn_columns.h"
 #include "host/cpu/ffn_sparse.h"
 
+#define AT_ONCE (4 * PL_PART_LANES) /* outputs */
+
+/* ---- columns ---- */
+
+#if defined(__AVX2__) && !defined(__AVX512F__)
+
+INLINE __m256i whole_codes(pl_panel_type t, const uint8_t *column, slab_place place, int at)
+{
+    __m256i v = (__m256i)bytes_at(t, column, place, at);
+    if (!t.values)
+        return v;
+    __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(const void *)t.values));
+    return _mm256_shuffle_epi8(_mm256_add_epi8(values, _mm256_set1_epi8((char)t.offset)), v);
+}
+
+/* sum += the products of two columns' codes with the two halves of x. */
+INLINE void add_two(pl_parti sum[4], __m256i a, __m256i b, __m256i x)
+{
+    const __m256i zero = _mm256_setzero_si256(), low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
+    sum[0] = add_products(sum[0], (pl_parti)_mm256_unpacklo_epi8(low, zero), (pl_parti)x);
+    sum[1] = add_products(sum[1], (pl_parti)_mm256_unpackhi_epi8(low, zero), (pl_parti)x);
+    sum[2] = add_products(sum[2], (pl_parti)_mm256_unpacklo_epi8(high, zero), (pl_parti)x);
+    sum[3] = add_products(sum[3], (pl_parti)_mm256_unpackhi_epi8(high, zero), (pl_parti)x);
+}
+
+/* sum, which is the same in all lanes, += live[0..n) times their columns, of outputs [at, at + AT_ONCE) of a slab. */
+INLINE void add_columns(pl_panel_type t, pl_parti sum[4], const uint8_t *columns, size_t column_bytes, slab_place place,
+                        int at, const uint32_t *live, int n)
+{
+    int e = 0;
+    for (; e + 1 < n; e += 2) {
+        __m256i a = whole_codes(t, columns + (live[e] >> 16) % PL_SPAN * column_bytes, place, at);
+        __m256i b = whole_codes(t, columns + (live[e + 1] >> 16) % PL_SPAN * column_bytes, place, at);
+        add_two(sum, a, b, _mm256_set1_epi32((int32_t)((live[e] & 0xffff) | live[e + 1] << 16)));
+    }
+    if (e < n) {
+        __m256i a = whole_codes(t, columns + (live[e] >> 16) % PL_SPAN * column_bytes, place, at);
+        add_two(sum, a, _mm256_setzero_si256(), _mm256_set1_epi32((int32_t)live[e]));
+    }
+    __m256i v[4];
+    for (int i = 0; i < 4; i++)
+        v[i] = (__m256i)sum[i];
+    /* Unpacking went by halves of registers. */
+    sum[0] = (pl_parti)_mm256_permute2x128_si256(v[0], v[1], 0x20);
+    sum[1] = (pl_parti)_mm256_permute2x128_si256(v[2], v[3], 0x20);
+    sum[2] = (pl_parti)_mm256_permute2x128_si256(v[0], v[1], 0x31);
+    sum[3] = (pl_parti)_mm256_permute2x128_si256(v[2], v[3], 0x31);
+}
+
+#else
+
+INLINE void add_columns(pl_panel_type t, pl_parti sum[4], const uint8_t *columns, size_t column_bytes, slab_place place,
+                        int at, const uint32_t *live, int n)
+{
+    for (int e = 0; e < n; e++) {
+        const uint8_t *column = columns + (live[e] >> 16) % PL_SPAN * column_bytes;
+        for (int i = 0; i < 4; i++)
+            sum[i] = add_products(sum[i], codes_at(t, column, place, at + i * PL_PART_LANES),
+                                  (pl_parti){0} + (int32_t)live[e]);
+    }
+}
+
+#endif
+
 /* ---- sums ---- */
 
-typedef struct slab_sums {
-    pl_part v[SLAB_PANELS][PL_PARTS];
-} slab_sums;
+typedef float slab_sums[PL_NEURON_LINE];
+
+/* A span of `down` for slabs [begin, end). */
+typedef struct down_span {
+    const uint8_t *heads, *columns;
+    pl_neuron_columns layout;
+    int64_t begin, end;
+} down_span;
 
 /* Group g of the span, or one half of it: live[0..n). */
-INLINE void add_part(pl_dtype type, slab_sums *acc, const uint8_t *heads, const uint8_t *columns, size_t column_bytes,
-                     slab_place place, const pl_live_group *group, int g, int half, const uint32_t *live, int n)
+INLINE void add_part(pl_dtype type, slab_sums *acc, const down_span *s, const pl_live_group *group, int g, int half,
+                     const uint32_t *live, int n)
 {
     pl_panel_type t = pl_panel_describe(type);
     int total = pl_has_halves(t.kind) ? group->sum[half] : group->sum[0] + group->sum[1];
-    pl_parti sum[SLAB_PANELS][PL_PARTS];
-    for (int p = 0; p < SLAB_PANELS; p++)
-        for (int i = 0; i < PL_PARTS; i++)
-            sum[p][i] = (pl_parti){0} + (pl_has_minimum(t.kind) ? 0 : -t.offset * total);
-    for (int e = 0; e < n; e++) {
-        const uint8_t *column = columns + (live[e] >> 16) % PL_SPAN * column_bytes;
-        for (int p = 0; p < SLAB_PANELS; p++)
-            for (int i = 0; i < PL_PARTS; i++)
-                sum[p][i] = add_products(sum[p][i], codes_at(t, column, place, p * PL_PANEL_ROWS + i * PL_PART_LANES),
-                                         (pl_parti){0} + (int32_t)live[e]);
-    }
     pl_part scale = part_set(group->scale), shift = part_set(group->scale * (float)total);
-    for (int p = 0; p < SLAB_PANELS; p++) {
-        for (int i = 0; i < PL_PARTS; i++) {
-            scale_pair s = scales_at(type, heads + p * t.head_bytes, g, half, i * PL_PART_LANES);
-            pl_part v = fused(__builtin_convertvector(sum[p][i], pl_part), s.d * scale, acc->v[p][i]);
-            acc->v[p][i] = pl_has_minimum(t.kind) ? fused(s.m, shift, v) : v;
+    for (int64_t slab = s->begin; slab < s->end; slab++, acc++) {
+        slab_place place = place_of(t, s->layout, slab);
+        const uint8_t *heads = s->heads + slab * SLAB_PANELS * t.head_bytes;
+#pragma GCC unroll 2
+        for (int at = 0; at < PL_NEURON_LINE; at += AT_ONCE) {
+            pl_parti sum[4];
+            for (int i = 0; i < 4; i++)
+                sum[i] = (pl_parti){0} + (pl_has_minimum(t.kind) ? 0 : -t.offset * total);
+            add_columns(t, sum, s->columns, s->layout.column, place, at, live, n);
+            for (int i = 0; i < 4; i++) {
+                int lane = at + i * PL_PART_LANES;
+                scale_pair of = scales_at(type, heads + lane / PL_PANEL_ROWS * t.head_bytes, g, half,
+                                          lane % PL_PANEL_ROWS);
+                pl_part v = fused(__builtin_convertvector(sum[i], pl_part), of.d * scale, part_load(*acc + lane));
+                part_store(*acc + lane, pl_has_minimum(t.kind) ? fused(of.m, shift, v) : v);
+            }
         }
     }
 }
 
-INLINE void add_span(pl_dtype type, slab_sums *acc, const uint8_t *heads, const uint8_t *columns, size_t column_bytes,
-                     slab_place place, const pl_live_row *row, int64_t first_group, int groups)
+/* Group `group` of a row, which is group g of the span. Halves without activations are left out as groups are, unless
+ * there is no number in the group, which all outputs have to show. */
+INLINE void add_group(pl_dtype type, slab_sums *acc, const down_span *s, const pl_live_row *row, int64_t group, int g)
 {
-    pl_panel_type t = pl_panel_describe(type);
-    slab_sums sums = *acc;
-    for (int g = 0; g < groups; g++) {
-        const pl_live_group *group = &row->group[first_group + g];
-        const uint32_t *live = row->live + group->first;
-        if (group->scale == 0)
-            continue;
-        if (!pl_has_halves(t.kind)) {
-            add_part(type, &sums, heads, columns, column_bytes, place, group, g, 0, live, group->n);
-            continue;
-        }
-        int n = 0;
-        while (n < group->n && (live[n] >> 16) % PL_GROUP < 16)
-            n++;
-        add_part(type, &sums, heads, columns, column_bytes, place, group, g, 0, live, n);
-        add_part(type, &sums, heads, columns, column_bytes, place, group, g, 1, live + n, group->n - n);
+    const pl_live_group *of = &row->group[group];
+    const uint32_t *live = row->live + of->first;
+    if (of->scale == 0)
+        return;
+    if (!pl_has_halves(pl_panel_describe(type).kind)) {
+        add_part(type, acc, s, of, g, 0, live, of->n);
+        return;
     }
-    *acc = sums;
+    int n = 0;
+    while (n < of->n && (live[n] >> 16) % PL_GROUP < 16)
+        n++;
+    const int finite = __builtin_isfinite(of->scale);
+    if (n > 0 || !finite)
+        add_part(type, acc, s, of, g, 0, live, n);
+    if (n < of->n || !finite)
+        add_part(type, acc, s, of, g, 1, live + n, of->n - n);
 }
 
 /* ---- all ---- */
 
-/* Asks for what the lines of a slab are in a span: heads, and the live columns of all rows. */
-INLINE void prefetch(const pl_down *d, pl_panel_type t, pl_neuron_columns c, const uint8_t *at, int64_t slab,
-                     slab_place place, int64_t first_group, int64_t end_group)
+INLINE void prefetch_lines(const uint8_t *begin, const uint8_t *end)
 {
-    const uint8_t *heads = at + slab * SLAB_PANELS * t.head_bytes;
-    for (int i = 0; i < SLAB_PANELS * t.head_bytes; i += 64)
-        __builtin_prefetch(heads + i, 0, 2);
-    if (place.low_shift || (t.bits < 4 && place.pairs_shift))
-        return;
+    for (; begin < end; begin += 64)
+        __builtin_prefetch(begin, 0, 3);
+}
+
+/* Asks for what a group's live columns are to the slabs, and for an eighth of the heads. */
+INLINE void prefetch_group(pl_panel_type t, const pl_down *d, const down_span *s, int64_t group, int g)
+{
+    slab_place from = place_of(t, s->layout, s->begin), last = place_of(t, s->layout, s->end - 1);
+    const uint8_t *heads = s->heads + s->begin * SLAB_PANELS * t.head_bytes;
+    int64_t bytes = (s->end - s->begin) * SLAB_PANELS * t.head_bytes;
+    prefetch_lines(heads + bytes * g / PL_SPAN_GROUPS / 64 * 64, heads + bytes * (g + 1) / PL_SPAN_GROUPS);
     for (int r = 0; r < d->n_rows; r++) {
-        const pl_live_group *group = d->row[r].group;
-        for (int64_t g = first_group; g < end_group; g++)
-            for (int32_t e = 0; e < group[g].n; e++) {
-                const uint8_t *column = at + c.heads + (d->row[r].live[group[g].first + e] >> 16) % PL_SPAN * c.column;
-                if (t.bits >= 4)
-                    __builtin_prefetch(column + place.low, 0, 2);
-                if (pl_has_pairs(t.bits))
-                    __builtin_prefetch(column + place.pairs, 0, 2);
-                if (pl_has_top(t.bits))
-                    __builtin_prefetch(column + place.top, 0, 2);
-            }
+        const pl_live_group *of = &d->row[r].group[group];
+        for (int32_t e = of->first; e < of->first + of->n; e++) {
+            const uint8_t *column = s->columns + (d->row[r].live[e] >> 16) % PL_SPAN * s->layout.column;
+            if (t.bits >= 4)
+                prefetch_lines(column + from.low, column + last.low + 1);
+            if (pl_has_pairs(t.bits))
+                prefetch_lines(column + from.pairs, column + last.pairs + 1);
+            if (pl_has_top(t.bits))
+                prefetch_lines(column + from.top, column + last.top + 1);
+        }
     }
+}
+
+INLINE down_span span_of(const pl_down *d, pl_neuron_columns layout, int64_t span, int64_t begin, int64_t end)
+{
+    const uint8_t *at = (const uint8_t *)d->w->data + (size_t)span * (layout.heads + PL_SPAN * layout.column);
+    return (down_span){at, at + layout.heads, layout, begin, end};
 }
 
 INLINE void multiply(pl_dtype type, const pl_down *d, int64_t begin, int64_t end)
 {
     pl_panel_type t = pl_panel_describe(type);
-    pl_neuron_columns c = pl_neuron_columns_of(t, d->w->rows);
-    slab_sums acc[PL_DOWN_SLABS][PL_SPARSE_ROWS];
-    size_t span_bytes = c.heads + PL_SPAN * c.column;
-    memset(acc, 0, sizeof acc);
-    for (int64_t g = 0; g < d->groups; g += PL_SPAN_GROUPS) {
-        const uint8_t *at = (const uint8_t *)d->w->data + (size_t)(g / PL_SPAN_GROUPS) * span_bytes;
-        int64_t groups = d->groups - g, next = groups - PL_SPAN_GROUPS;
-        groups = groups < PL_SPAN_GROUPS ? groups : PL_SPAN_GROUPS;
-        next = next < PL_SPAN_GROUPS ? next : PL_SPAN_GROUPS;
-        for (int64_t slab = begin; slab < end; slab++) {
-            slab_place place = place_of(t, c, slab);
-            if (next > 0)
-                prefetch(d, t, c, at + span_bytes, slab, place, g + PL_SPAN_GROUPS, g + PL_SPAN_GROUPS + next);
-            for (int r = 0; r < d->n_rows; r++)
-                add_span(type, &acc[slab - begin][r], at + slab * SLAB_PANELS * t.head_bytes, at + c.heads, c.column,
-                         place, &d->row[r], g, (int)groups);
-        }
+    pl_neuron_columns layout = pl_neuron_columns_of(t, d->w->rows);
+    slab_sums acc[PL_SPARSE_ROWS][PL_DOWN_SLABS] __attribute__((aligned(64)));
+    memset(acc, 0, (size_t)d->n_rows * sizeof acc[0]);
+    for (int64_t group = 0; group < d->groups; group++) {
+        int64_t span = group / PL_SPAN_GROUPS;
+        int g = (int)(group % PL_SPAN_GROUPS);
+        down_span s = span_of(d, layout, span, begin, end), next = span_of(d, layout, span + 1, begin, end);
+        if (group + PL_SPAN_GROUPS < d->groups)
+            prefetch_group(t, d, &next, group + PL_SPAN_GROUPS, g);
+        for (int r = 0; r < d->n_rows; r++)
+            add_group(type, acc[r], &s, &d->row[r], group, g);
     }
     for (int64_t slab = begin; slab < end; slab++) {
         int64_t first = slab * PL_NEURON_LINE, n = d->w->rows - first;
         for (int r = 0; r < d->n_rows; r++)
-            memcpy(d->out + r * d->w->rows + first, &acc[slab - begin][r],
+            memcpy(d->out + r * d->w->rows + first, acc[r][slab - begin],
                    (size_t)(n < PL_NEURON_LINE ? n : PL_NEURON_LINE) * sizeof *d->out);
     }
 }

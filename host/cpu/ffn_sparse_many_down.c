@@ -20,29 +20,6 @@ typedef struct down_piece {
     float sum[BLOCK_ROWS][PL_DOWN_OUTPUTS];
 } down_piece;
 
-INLINE words words_at(const uint8_t *p)
-{
-    words v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-/* Codes of a column's outputs [at, at + 4 * PL_PART_LANES) of a slab, a byte each. */
-INLINE words bytes_at(pl_panel_type t, const uint8_t *column, slab_place place, int at)
-{
-    int low = pl_nibble_bits(t.bits);
-    words v = {0};
-    if (t.bits == 8)
-        return words_at(column + place.low + at);
-    if (low)
-        v = words_at(column + place.low + at) >> place.low_shift & 0x0f0f0f0f;
-    if (pl_has_pairs(t.bits))
-        v |= (words_at(column + place.pairs + at) >> place.pairs_shift & 0x03030303) << low;
-    if (pl_has_top(t.bits))
-        v |= (words_at(column + place.top + at) >> place.top_shift & 0x01010101) << (t.bits - 1);
-    return v;
-}
-
 /* A slab's codes of two neurons. */
 INLINE void unpack_pair(pl_panel_type t, const uint8_t *a, const uint8_t *b, slab_place place, int32_t *out)
 {

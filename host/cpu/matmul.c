@@ -18,6 +18,7 @@
 #define BLOCK_ROWS 512 /* rows whose sums and terms fit the second-level cache beside the weights */
 #define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
+#define LONG_PANEL (4 * PL_SPAN) /* columns */
 #define FEW_ROWS (2 * PL_DIRECT_ROWS)
 #define AROUND_BYTES ((size_t)8 << 20)
 #define PIECE_OUTPUTS 96 /* plain types, many rows */
@@ -284,6 +285,12 @@ static int piece_panels(const pl_matmul *j)
     return j->n_rows <= FEW_ROWS ? PL_DIRECT_PANELS : PIECE_PANELS;
 }
 
+/* Short panels end before the prefetchers follow more streams than one. */
+static int streams(const pl_tile_kernels *kernels, const pl_matmul *j, pl_panel_type type)
+{
+    return j->n_rows == 1 && type.bits == 8 && j->w->cols >= LONG_PANEL ? kernels->byte_streams : kernels->streams;
+}
+
 /* Panels [begin, end), some at a time: each of four, say, runs through a quarter of them, so that it stays one stream
  * from panel to panel. */
 static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t begin, int64_t end)
@@ -295,7 +302,7 @@ static void multiply_packed(const matmul_call *call, const pl_matmul *j, int64_t
     p.type = pl_panel_describe(j->w->type);
     p.panel_bytes = pl_panel_bytes(p.type, j->w->cols);
     fill_all_terms(&p);
-    int width = j->n_rows <= FEW_ROWS ? call->kernels->streams : PIECE_PANELS;
+    int width = j->n_rows <= FEW_ROWS ? streams(call->kernels, j, p.type) : PIECE_PANELS;
     p.step = (end - begin + width - 1) / width;
     for (p.panel = begin; p.panel < begin + p.step; p.panel++) {
         p.n_panels = (int)((end - p.panel + p.step - 1) / p.step);
@@ -460,8 +467,9 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
 /* ---- selection ---- */
 
 /* isa's kernels for block types, those of `other` for the rest. */
-#define KERNELS(name, isa, other, title, streams, wide, rounding, bits, many, ...)                                     \
+#define KERNELS(name, isa, other, title, streams, byte_streams, wide, rounding, bits, many, ...)                       \
     static const pl_tile_kernels tiles_##name = {streams,                                                              \
+                                                 byte_streams,                                                         \
                                                  pl_unpack_##isa,                                                      \
                                                  pl_tile_##isa,                                                        \
                                                  pl_direct_##isa,                                                      \
@@ -486,14 +494,14 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
     }
 #define ROUNDED(isa) pl_round_rows_##isa, pl_unpack_rounded_##isa, pl_rounded_##isa
 
-KERNELS(base, base, base, "plain C", 4, false, PL_ROUNDS_NOTHING, 0, {0}, NULL, NULL, NULL)
+KERNELS(base, base, base, "plain C", 4, 4, false, PL_ROUNDS_NOTHING, 0, {0}, NULL, NULL, NULL)
 #if defined(__x86_64__)
-KERNELS(avx2, avx2, avx2, "AVX2", 1, true, PL_ROUNDS_ACTS, 6, MANY(avx2, 10, pl_widen_avx2), ROUNDED(avx2))
-KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", 4, true, PL_ROUNDS_ACTS, 8, MANY(avxvnni, 12, pl_widen_avxvnni),
+KERNELS(avx2, avx2, avx2, "AVX2", 1, 2, true, PL_ROUNDS_ACTS, 6, MANY(avx2, 10, pl_widen_avx2), ROUNDED(avx2))
+KERNELS(avxvnni, avxvnni, avx2, "AVX-VNNI", 4, 4, true, PL_ROUNDS_ACTS, 8, MANY(avxvnni, 12, pl_widen_avxvnni),
         ROUNDED(avxvnni))
-KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", 4, true, PL_ROUNDS_ACTS, 8, MANY(avx512, 32, pl_widen_avx512),
+KERNELS(avx512, avx512, avx512, "AVX-512 VNNI", 4, 4, true, PL_ROUNDS_ACTS, 8, MANY(avx512, 32, pl_widen_avx512),
         ROUNDED(avx512))
-KERNELS(amx, avx512, avx512, "AMX", 4, false, PL_ROUNDS_BOTH, 8, MANY(amx, 10, NULL), ROUNDED(amx))
+KERNELS(amx, avx512, avx512, "AMX", 4, 4, false, PL_ROUNDS_BOTH, 8, MANY(amx, 10, NULL), ROUNDED(amx))
 #endif
 
 const pl_matmul_kernels *pl_matmul_select(unsigned features)

@@ -7,6 +7,7 @@
 #include "host/cpu/matmul_tile.h"
 
 #include "host/base/isa.h"
+#include "host/cpu/in_order.h"
 
 #include <immintrin.h>
 
@@ -14,6 +15,7 @@
 #define HALF_ROWS 8
 #define SPANS_AHEAD 4 /* in the second-level cache */
 #define SUMS 4        /* at a time: with codes, operands and products they fit 16 registers */
+#define SIDE_PANELS 2 /* of 8-bit codes, which memory is too slow for rather than the arithmetic */
 #define FEW_BITS 5    /* of codes whose products with bytes may be added in 16 bits */
 #if defined(__AVXVNNI__)
 #define BYTE_BITS 8
@@ -239,19 +241,12 @@ typedef struct tile_shape {
     int rows, halves, first_half;
 } tile_shape;
 
-/* Left alone, gcc adds products up in pairs, for which there are no registers. */
-INLINE __m256i in_order(__m256i sum)
-{
-    __asm__("" : "+x"(sum));
-    return sum;
-}
-
 INLINE __m256i add_bytes(__m256i sum, __m256i code, __m256i x)
 {
 #if defined(__AVXVNNI__)
     return _mm256_dpbusd_avx_epi32(sum, code, x);
 #else
-    return in_order(_mm256_add_epi16(sum, _mm256_maddubs_epi16(code, x)));
+    return pl_add_epi16(sum, _mm256_maddubs_epi16(code, x));
 #endif
 }
 
@@ -295,8 +290,8 @@ INLINE void add_words(panel_span w, tile_shape s, int g, int begin, int end, con
             const int32_t *pair = x[i / s.halves].pair[g] + 2 * c;
             __m256i v = codes_of(w, g, c, s.first_half + i % s.halves);
             __m256i even = _mm256_and_si256(v, _mm256_set1_epi16(0xff)), odd = _mm256_srli_epi16(v, 8);
-            sum[i] = in_order(_mm256_add_epi32(sum[i], _mm256_madd_epi16(even, broadcast4(pair))));
-            sum[i] = in_order(_mm256_add_epi32(sum[i], _mm256_madd_epi16(odd, broadcast4(pair + 1))));
+            sum[i] = pl_add_epi32(sum[i], _mm256_madd_epi16(even, broadcast4(pair)));
+            sum[i] = pl_add_epi32(sum[i], _mm256_madd_epi16(odd, broadcast4(pair + 1)));
         }
     }
 }
@@ -414,6 +409,25 @@ void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, i
     }
 }
 
+/* One row, a group of each panel in turn: streams so close to each other are what the prefetchers follow best. */
+INLINE void multiply_side_by_side(pl_dtype type, const uint8_t *const span[SIDE_PANELS], int groups,
+                                  const pl_tile_rows *rows, const wide_row *x, float *acc, int64_t acc_ld)
+{
+    const pl_panel_type t = pl_panel_describe(type);
+    const tile_shape shape = {1, 2, 0};
+    __m256 sum[SIDE_PANELS][SUMS];
+    for (int i = 0; i < 2 * SIDE_PANELS; i++)
+        sum[i / 2][i % 2] = _mm256_loadu_ps(acc + i / 2 * acc_ld * PL_PANEL_ROWS + i % 2 * HALF_ROWS);
+    for (int g = 0; g < groups; g++) {
+        for (int p = 0; p < SIDE_PANELS; p++) {
+            panel_span w = {.packed = span[p], .type = type, .bits = pl_code_bits(t)};
+            add_part(t.kind, w, shape, g, 0, rows, x, sum[p]);
+        }
+    }
+    for (int i = 0; i < 2 * SIDE_PANELS; i++)
+        _mm256_storeu_ps(acc + i / 2 * acc_ld * PL_PANEL_ROWS + i % 2 * HALF_ROWS, sum[i / 2][i % 2]);
+}
+
 INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
                           float *acc, int64_t acc_ld)
 {
@@ -421,6 +435,10 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
     wide_row x[SUMS];
     if (pl_code_bits(t) > BYTE_BITS)
         widen(rows, groups, x);
+    if (t.bits == 8 && t.bits > BYTE_BITS && rows->n == 1 && n_panels == SIDE_PANELS) {
+        multiply_side_by_side(type, span, groups, rows, x, acc, acc_ld);
+        return;
+    }
     for (int p = 0; p < n_panels; p++) {
         panel_span w = {.packed = span[p], .type = type, .bits = pl_code_bits(t)};
         multiply(t.kind, w, groups, rows, x, acc + p * acc_ld * PL_PANEL_ROWS);

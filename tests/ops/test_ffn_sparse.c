@@ -357,13 +357,17 @@ Test(ffn_sparse, shapes)
 /* A row that is no number is none afterwards, and its neighbours do not notice. */
 Test(ffn_sparse, not_a_number)
 {
-    const sparse_case c = {PL_Q4_0, PL_Q4_0, 256, 1024, 3, 1.6448536f, false};
+    static const sparse_case few[] = {{PL_Q4_0, PL_Q4_0, 256, 1024, 3, 1.6448536f, false},
+                                      {PL_Q4_K, PL_Q6_K, 256, 1024, 3, 1.6448536f, false}};
     pl_rng rng;
     pl_rng_seed(&rng, 4);
-    sparse_run r = make_run(&c, &rng);
-    r.x[256 + 7] = NAN;
-    check_run(&c, &r);
-    free_run(&r);
+    sparse_run r;
+    for (size_t i = 0; i < COUNT(few); i++) {
+        r = make_run(&few[i], &rng);
+        r.x[256 + 7] = NAN;
+        check_run(&few[i], &r);
+        free_run(&r);
+    }
     const sparse_case many = {PL_Q4_K, PL_Q6_K, 256, 512, 80, 1.6448536f, false};
     r = make_run(&many, &rng);
     r.x[256 * 77 + 7] = NAN;
