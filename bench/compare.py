@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Speed on a CPU against llama.cpp: the same files, threads and processors, run in turn (A B A B ...).
 
     python bench/compare.py --all --pleiad build/release/pleiad --llama .peer/llama.cpp/build/bin \

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Draws what bench/compare.py measured: bench/results/cpu*.csv to docs/plots/*.svg. Needs matplotlib.
 
     python bench/plot.py [--results bench/results] [--out docs/plots]

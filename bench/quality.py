@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Quality against size: quantises a model to many types, measures each on each path, and writes docs/quality.
 
     python bench/quality.py --pleiad build/release/pleiad --chat --out docs/quality
