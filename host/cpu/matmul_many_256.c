@@ -3,6 +3,7 @@
  * A pair of codes times 128 * hi + lo is one instruction with vpdpwssd and two without, whatever the codes' width; as
  * bytes, pairs of products overflow 16 bits sooner or later. A row and four panels are eight sums: codes are operands in
  * memory, so that beside the products only one broadcast for eight of them has to be issued. The f32 sums wait in memory. */
+#include "host/cpu/matmul_many_256.h"
 #include "host/base/isa.h"
 #include "host/cpu/in_order.h"
 #include "host/cpu/matmul_many.h"
@@ -10,7 +11,6 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define INLINE static inline __attribute__((always_inline))
 #define HALF_ROWS 8 /* of a panel */
 #define PANELS 4
 
@@ -100,16 +100,10 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, i
     __m256 x_scale = _mm256_set1_ps(x->scale[r]), x_shift = _mm256_set1_ps(shift[r]);
 #pragma GCC unroll 4
     for (int p = 0; p < n_panels; p++) {
+        float *to = acc + p * acc_ld * PL_PANEL_ROWS;
 #pragma GCC unroll 2
-        for (int half = 0; half < 2; half++) {
-            const int n = half * HALF_ROWS;
-            float *to = acc + p * acc_ld * PL_PANEL_ROWS + n;
-            __m256 scale = _mm256_mul_ps(x_scale, _mm256_load_ps(w[p].d[at] + n));
-            __m256 v = _mm256_fmadd_ps(_mm256_cvtepi32_ps(sum[p][half]), scale, _mm256_loadu_ps(to));
-            if (pl_has_minimum(kind))
-                v = _mm256_fmadd_ps(_mm256_load_ps(w[p].m[at] + n), x_shift, v);
-            _mm256_storeu_ps(to, v);
-        }
+        for (int half = 0; half < 2; half++)
+            add_sums(kind, sum[p][half], w + p, at, half * HALF_ROWS, x_scale, x_shift, to);
     }
 }
 
@@ -126,12 +120,6 @@ INLINE void multiply_panels(pl_panel_kind kind, int n_panels, const pl_wide_code
                 add_part(kind, n_panels, w, g, 1, tile, r, acc + r * PL_PANEL_ROWS, acc_ld);
         }
     }
-}
-
-INLINE void prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
 }
 
 /* A tile is multiplied by all panels, each of which brings a share of the next tile, the one behind it. */
