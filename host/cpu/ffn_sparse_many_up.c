@@ -261,8 +261,9 @@ INLINE void add_rows(pl_panel_kind kind, const pl_neuron_codes *w, const pl_wide
     const int32_t *at[PL_PART_LANES], *sums[PL_PART_LANES];
     pl_parti s[2][8], scale[8], shift[2][8];
     for (int i = 0; i < PL_PART_LANES; i++) {
-        at[i] = (const int32_t *)(const void *)(x + row[i < n ? i : 0]);
-        sums[i] = sum[i];
+        const int r = i < n ? i : 0;
+        at[i] = (const int32_t *)(const void *)(x + row[r]);
+        sums[i] = sum[r];
     }
     groups_of(at, offsetof(pl_wide_span, scale) / 4, scale);
     for (int h = 0; h <= halves && pl_has_minimum(kind); h++)
