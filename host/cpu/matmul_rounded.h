@@ -29,16 +29,16 @@ static inline int pl_rounded_centre(pl_panel_type t)
     return pl_has_minimum(t.kind) && t.bits > 4 ? 16 : t.offset;
 }
 
-/* Centred codes stand as in pl_span_codes, group after group; behind those of a whole span stands, for each group or half,
- * what makes up for the 128 in the activations. */
-static inline int8_t *pl_rounded_chunk(const pl_wide_codes *w, int group, int chunk)
+/* Where bytes of pl_wide_codes stand. Centred codes are laid out as in pl_span_codes, group after group; behind those of a
+ * whole span is, for each group or half, what makes up for the 128 in the activations. */
+static inline size_t pl_rounded_chunk(int group, int chunk)
 {
-    return (int8_t *)(uintptr_t)w->code[0] + (group * PL_QUADS + chunk) * PL_CHUNK_BYTES;
+    return (size_t)(group * PL_QUADS + chunk) * PL_CHUNK_BYTES;
 }
 
-static inline int8_t *pl_rounded_start(const pl_wide_codes *w, int part)
+static inline size_t pl_rounded_start(int part)
 {
-    return pl_rounded_chunk(w, PL_SPAN_GROUPS, part);
+    return pl_rounded_chunk(PL_SPAN_GROUPS, part);
 }
 
 /* Half a panel's rows, at byte `at` of each chunk. in_16_bits: sums of two products stay apart. */
@@ -52,10 +52,10 @@ static inline void pl_centre_half(const pl_span_codes *from, int centre, int par
             __m256i v = _mm256_load_si256((const __m256i *)(const void *)(from->code[0] + c * PL_CHUNK_BYTES + at));
             v = _mm256_sub_epi8(v, off);
             sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(one, v));
-            _mm256_store_si256((__m256i *)(void *)(pl_rounded_chunk(out, 0, c) + at), v);
+            _mm256_store_si256((__m256i *)(void *)(out->code[0] + pl_rounded_chunk(0, c) + at), v);
         }
         sum = in_16_bits ? _mm256_mullo_epi16(sum, minus) : _mm256_madd_epi16(sum, minus);
-        _mm256_store_si256((__m256i *)(void *)(pl_rounded_start(out, part) + at), sum);
+        _mm256_store_si256((__m256i *)(void *)(out->code[0] + pl_rounded_start(part) + at), sum);
     }
 }
 

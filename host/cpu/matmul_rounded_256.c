@@ -54,9 +54,9 @@ void PL_ISA_NAME(pl_round_rows)(const pl_act *x, int64_t span, int64_t tile)
 
 /* ---- products ---- */
 
-INLINE __m256i load(const int8_t *p)
+INLINE __m256i load(const pl_wide_codes *w, size_t at)
 {
-    return _mm256_load_si256((const __m256i *)(const void *)p);
+    return _mm256_load_si256((const __m256i *)(const void *)(w->code[0] + at));
 }
 
 /* Adds half h of group g, or all of it, to the sums of row r and n_panels panels. */
@@ -68,15 +68,15 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, i
     __m256i sum[PANELS][2];
     for (int p = 0; p < n_panels; p++)
         for (int half = 0; half < 2; half++)
-            sum[p][half] = load(pl_rounded_start(w + p, at) + half * PL_CHUNK_BYTES / 2);
+            sum[p][half] = load(w + p, pl_rounded_start(at) + (size_t)half * PL_CHUNK_BYTES / 2);
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
         __m256i quad = _mm256_set1_epi32(x->quad[c][r]);
 #pragma GCC unroll 4
         for (int p = 0; p < n_panels; p++) {
-            const int8_t *code = pl_rounded_chunk(w + p, g, c);
-            sum[p][0] = add_product(sum[p][0], quad, load(code));
-            sum[p][1] = add_product(sum[p][1], quad, load(code + PL_CHUNK_BYTES / 2));
+            const size_t code = pl_rounded_chunk(g, c);
+            sum[p][0] = add_product(sum[p][0], quad, load(w + p, code));
+            sum[p][1] = add_product(sum[p][1], quad, load(w + p, code + PL_CHUNK_BYTES / 2));
         }
     }
     __m256 x_scale = _mm256_set1_ps(x->scale[r]), shift = _mm256_set1_ps(x->shift[h][r]);

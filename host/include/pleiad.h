@@ -177,7 +177,7 @@ typedef struct pl_engine_params {
     size_t kv_bytes;         /* memory that these may take, but for one context's; 0: any */
     double keep_towers_s;    /* towers are given up so long after their last use; 0: 300, below: never */
     bool no_pin;             /* leave threads to the operating system */
-    bool fast_prompts;       /* steps of 64 and more rows of prompts with less precision, on a CPU: bf16 or 8-bit activations */
+    bool fast_prompts;       /* steps of 64 and more rows of prompts in 8 bits (bf16 with AMX), on a CPU */
     pl_timeline *timeline;   /* records loading and every step; borrowed, may be NULL */
     pl_progress_fn progress; /* may be NULL */
     void *progress_user;
