@@ -133,7 +133,7 @@ INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, i
         for (int p = 0, n; p < n_panels; p += n) {
             float *to = acc + (p * acc_ld + r) * PL_PANEL_ROWS;
             n = p + PANELS <= n_panels ? PANELS : 1;
-            prefetch(tile + rows->tile_bytes + (size_t)p * share, (size_t)n * share);
+            pl_prefetch(tile + rows->tile_bytes + (size_t)p * share, (size_t)n * share);
             if (n == PANELS)
                 multiply_panels(kind, PANELS, w + p, groups, x, rows->begin - r, rows->end - r, to, acc_ld);
             else

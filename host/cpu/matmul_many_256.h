@@ -19,11 +19,4 @@ INLINE void add_sums(pl_panel_kind kind, __m256i sum, const pl_wide_codes *w, in
     _mm256_storeu_ps(acc + n, v);
 }
 
-/* To the second-level cache. */
-INLINE void prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
-}
-
 #endif

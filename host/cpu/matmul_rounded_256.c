@@ -117,7 +117,7 @@ INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, i
         for (int p = 0, some; p < n_panels; p += some) {
             float *to = acc + (p * acc_ld + r) * PL_PANEL_ROWS;
             some = p + PANELS <= n_panels ? PANELS : 1;
-            prefetch(tile + rows->tile_bytes + (size_t)p * share, (size_t)some * share);
+            pl_prefetch(tile + rows->tile_bytes + (size_t)p * share, (size_t)some * share);
             if (some == PANELS)
                 multiply_panels(kind, PANELS, w + p, groups, x, n, to, acc_ld);
             else

@@ -72,12 +72,6 @@ INLINE void multiply_panels(pl_panel_kind kind, int n_panels, const pl_wide_code
     }
 }
 
-INLINE void prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        _mm_prefetch((const char *)p + i, _MM_HINT_T1);
-}
-
 /* A tile is multiplied by all panels, each pair of which brings a share of the next tile, the one behind it. */
 INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, int groups, const pl_wide_rows *rows,
                      float *acc, int64_t acc_ld)
@@ -90,7 +84,7 @@ INLINE void multiply(pl_panel_kind kind, const pl_wide_codes *w, int n_panels, i
         const uint8_t *next = tile + rows->tile_bytes;
         for (int i = 0; i < n_panels; i += PANELS, next += share) {
             float *to = acc + (i * acc_ld + r) * PL_PANEL_ROWS;
-            prefetch(next, share);
+            pl_prefetch(next, share);
             if (i + PANELS <= n_panels)
                 multiply_panels(kind, PANELS, w + i, groups, x, to, acc_ld);
             else
