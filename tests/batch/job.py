@@ -1,8 +1,10 @@
 """Batch jobs for tests: files of requests, runs of `pleiad batch`, what came of them."""
 
+import contextlib
 import json
 import os
 import random
+import select
 import signal
 import subprocess
 
@@ -80,12 +82,33 @@ class Job:
         return sorted(set(os.listdir(self.folder)) - {"in.jsonl", "out.jsonl"})
 
 
-def kill_all(process, number=signal.SIGKILL):
-    """The process and all it has started."""
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        pass
+def children(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8") as file:
+                if name.isdigit() and int(file.read().rpartition(")")[2].split()[1]) == pid:
+                    found.append(int(name))
+        except OSError:
+            pass  # not a process, or no longer one
+    return found
+
+
+def kill_all(process):
+    """The process and all it has started, wherever it has put them: mpirun gives each rank a group of its own, and one
+    that outlived it would hold the output's lock. Returns when all have ended."""
+    doomed = [process.pid] if process.poll() is None else []
+    ends = []
+    for pid in doomed:  # which grows
+        with contextlib.suppress(ProcessLookupError):
+            ends.append(os.pidfd_open(pid))
+            os.kill(pid, signal.SIGSTOP)  # so that it starts no more
+            doomed += children(pid)
+    for end in ends:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(end, signal.SIGKILL)
+        select.select([end], [], [])
+        os.close(end)
     process.communicate()
 
 

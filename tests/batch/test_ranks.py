@@ -13,6 +13,8 @@ import tempfile
 import time
 import unittest
 
+from job import kill_all
+
 CREW_JOB = sys.argv[1]
 MPIRUN = ["mpirun", "--oversubscribe"] + (["--allow-run-as-root"] if os.geteuid() == 0 else [])
 LINES = 1000
@@ -101,13 +103,8 @@ class RanksTest(unittest.TestCase):
     def test_all_processes_killed_at_once(self):
         process = self.start(3, line_us=10000)
         self.wait_for_results()
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        for _ in range(50):  # until mpirun's children have noticed
-            code, out = self.run_job(2, line_us=10)
-            if "another process" not in out:
-                break
-            time.sleep(0.2)
+        kill_all(process)
+        code, out = self.run_job(2, line_us=10)
         self.assertEqual(code, 0, out)
         self.expect_results()
 
