@@ -150,14 +150,14 @@ static void report(bench *s, const char *name, int n)
     double dense[RUNS], sparse[RUNS], ratio[RUNS];
     const layer *first = &s->layers[0];
     double all = (double)(first->gate.bytes + first->up.bytes + first->down.bytes);
-    int64_t skipped = s->b->skipped_bytes(s->b);
+    uint64_t skipped = s->b->skipped(s->b).bytes;
     s->b->ops->quantize(s->b->stream, &s->x, n);
     for (int i = 0; i < RUNS; i++) {
         dense[i] = run_dense(s, &s->layers[i % COPIES], n);
         sparse[i] = run_sparse(s, &s->layers[i % COPIES], n);
         ratio[i] = dense[i] / sparse[i];
     }
-    double few = all - (double)(s->b->skipped_bytes(s->b) - skipped) / RUNS;
+    double few = all - (double)(s->b->skipped(s->b).bytes - skipped) / RUNS;
     double a = pl_median(dense, RUNS), b = pl_median(sparse, RUNS);
     printf("%s,%d,%d,%.0f,%.0f,%.2f,%.2f,%.2f,%.1f,%.1f,%.2f,%.2f\n", name, pl_pool_threads(s->b->pool), n, a * 1e6,
            b * 1e6, pl_median(ratio, RUNS), all * 1e-6, few * 1e-6, all / a * 1e-9, few / b * 1e-9,

@@ -36,9 +36,11 @@ static pl_status cpu_weight_load(pl_backend *b, const pl_tensor *t, void *dst, p
 static void head_top_op(pl_stream *s, const pl_weight *head, pl_act *x, float *logits, int n, const int32_t *top,
                         float cap)
 {
-    int64_t before = pl_head_screen_counted(s->screen).bytes;
+    pl_head_screen_count before = pl_head_screen_counted(s->screen);
     pl_head_screen_top(s->screen, s, s->ops, x, logits, n, top, cap);
-    s->skipped_bytes += (int64_t)head->bytes - (pl_head_screen_counted(s->screen).bytes - before);
+    pl_head_screen_count after = pl_head_screen_counted(s->screen);
+    s->skipped.bytes += head->bytes - (uint64_t)(after.bytes - before.bytes);
+    s->skipped.products += 2 * (uint64_t)(n * head->rows * head->cols) - (uint64_t)(after.products - before.products);
 }
 
 static pl_status cpu_take_head(pl_backend *b, const pl_weight *w, pl_error *err)
@@ -55,9 +57,9 @@ static pl_status cpu_weight_load_neurons(pl_backend *b, const pl_tensor *t, pl_w
     return pl_pack_neurons(b->pool, t, layout, dst, out, err);
 }
 
-static int64_t cpu_skipped_bytes(const pl_backend *b)
+static pl_skipped cpu_skipped(const pl_backend *b)
 {
-    return b->stream->skipped_bytes;
+    return b->stream->skipped;
 }
 
 /* Pages are zero and cost nothing until touched; huge ones where the system offers them, since a decode
@@ -183,7 +185,7 @@ static void quantize_op(pl_stream *s, pl_act *act, int n)
 
 static void matmul_op(pl_stream *s, const pl_matmul *jobs, int n_jobs)
 {
-    s->kernels->matmul(s->pool, jobs, n_jobs);
+    pl_stream_matmul(s, jobs, n_jobs);
 }
 
 typedef struct isa_level {
@@ -266,7 +268,7 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
         .weight_bytes = cpu_weight_bytes,
         .weight_load = cpu_weight_load,
         .weight_load_neurons = cpu_weight_load_neurons,
-        .skipped_bytes = cpu_skipped_bytes,
+        .skipped = cpu_skipped,
         .wide_acts = kernels->wide || rounds,
         .rounds = rounds ? kernels->name : NULL,
         .take_head = cpu_take_head,

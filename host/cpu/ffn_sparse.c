@@ -37,6 +37,7 @@ typedef struct sparse_call {
     pl_down down;
     int64_t slabs, piece_slabs;
     _Atomic int64_t neurons; /* that were live in some row */
+    _Atomic int64_t live;    /* of all rows */
     _Atomic int64_t heads;   /* groups of which that is so */
 } sparse_call;
 
@@ -182,6 +183,7 @@ static void up_piece(sparse_call *c, int64_t begin, int64_t end)
         }
         activate(&s, panels, value);
     }
+    int64_t live = 0;
     for (int r = 0; r < c->f->n; r++) {
         int32_t at = (int32_t)(begin * PL_GROUP);
         for (int64_t g = begin, i = 0, n; g < end; g++, i += n) {
@@ -189,7 +191,9 @@ static void up_piece(sparse_call *c, int64_t begin, int64_t end)
                 n++;
             store_group(&c->row[r], g, neuron + i, value[r] + i, (int)n, &at);
         }
+        live += at - begin * PL_GROUP;
     }
+    atomic_fetch_add_explicit(&c->live, live, memory_order_relaxed);
 }
 
 static void up_pieces(void *ctx, int64_t begin, int64_t end, int thread)
@@ -235,8 +239,8 @@ static void share_out(sparse_call *c, int threads)
     c->down = (pl_down){f->down, c->row, f->n, c->groups, f->out};
 }
 
-/* What a product of up and down would have read of them, and what was read here. */
-static void count_bytes(pl_stream *s, sparse_call *c)
+/* What a product of up and down would have taken, and what was taken here. */
+static void count_skipped(pl_stream *s, sparse_call *c)
 {
     const pl_ffn *f = c->f;
     pl_panel_type down = pl_panel_describe(f->down->type);
@@ -245,7 +249,12 @@ static void count_bytes(pl_stream *s, sparse_call *c)
     size_t read = neurons * (c->up_row + columns.column) + heads * columns.heads / PL_SPAN_GROUPS;
     size_t all = (size_t)f->width[0] * (c->up_row + columns.column) +
                  (size_t)c->groups * columns.heads / PL_SPAN_GROUPS;
-    s->skipped_bytes += (int64_t)(all - read);
+    size_t live = (size_t)atomic_load(&c->live), whole = 0;
+    for (int r = 0; r < f->n; r++)
+        whole += (size_t)f->width[r];
+    s->skipped.bytes += all - read;
+    s->skipped.products += 2 * (size_t)f->up->cols * (whole - neurons * (size_t)f->n);
+    s->skipped.products += 2 * (size_t)f->down->rows * (whole - live);
 }
 
 static void ffn_sparse(pl_stream *s, const pl_ffn *f)
@@ -255,12 +264,12 @@ static void ffn_sparse(pl_stream *s, const pl_ffn *f)
     c.up_row = pl_neuron_row_bytes(c.up, f->up->cols);
     c.up_span = pl_span_bytes(c.up) / PL_PANEL_ROWS;
     share_out(&c, pl_pool_threads(s->pool));
-    s->kernels->matmul(s->pool, &gate, 1);
+    pl_stream_matmul(s, &gate, 1);
     for (int r = 0; r < f->n; r++)
         c.cut[r] = PL_ISA_NAME(pl_ffn_cutoff)(f->gate_out + r * f->ld, f->width[r], f->z);
     pl_pool_for(s->pool, (c.groups + c.piece_groups - 1) / c.piece_groups, 1, up_pieces, &c);
     pl_pool_for(s->pool, (c.slabs + c.piece_slabs - 1) / c.piece_slabs, 1, down_pieces, &c);
-    count_bytes(s, &c);
+    count_skipped(s, &c);
 }
 
 void PL_ISA_NAME(pl_ffn_sparse_ops)(pl_ops *ops)

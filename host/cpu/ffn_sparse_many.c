@@ -20,8 +20,9 @@ typedef struct many_call {
     bool halves;            /* of down's groups */
     size_t up_row, up_span; /* bytes */
     int64_t spans, groups;
-    pl_wide_span *x; /* [spans][n] */
-    float *cut;      /* [n] */
+    pl_wide_span *x;      /* [spans][n] */
+    float *cut;           /* [n] */
+    _Atomic int64_t live; /* neurons of all rows */
     pl_down_many down;
 } many_call;
 
@@ -73,6 +74,14 @@ static void list_rows(const many_call *c, up_block *b)
             }
         }
     }
+}
+
+static int64_t live_neurons(const up_block *b)
+{
+    int64_t live = 0;
+    for (int i = 0; i < b->groups * PL_GROUP; i++)
+        live += b->count[i];
+    return live;
 }
 
 static void multiply_up(const many_call *c, up_block *b)
@@ -199,7 +208,8 @@ static float *make_lists(const many_call *c, const up_block *b, int begin, int e
 static void up_pieces(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
-    const many_call *c = ctx;
+    many_call *c = ctx;
+    int64_t live = 0;
     up_block b;
     for (int64_t piece = begin; piece < end; piece++) {
         b.group = piece * PIECE_GROUPS;
@@ -208,12 +218,14 @@ static void up_pieces(void *ctx, int64_t begin, int64_t end, int thread)
             int next[PIECE] = {0};
             b.n = c->f->n - b.first < BLOCK_ROWS ? c->f->n - b.first : BLOCK_ROWS;
             list_rows(c, &b);
+            live += live_neurons(&b);
             multiply_up(c, &b);
             float *value = b.above;
             for (int r = 0; r < b.n; r += PL_LIST_ROWS)
                 value = make_lists(c, &b, r, r + PL_LIST_ROWS < b.n ? r + PL_LIST_ROWS : b.n, next, value);
         }
     }
+    atomic_fetch_add_explicit(&c->live, live, memory_order_relaxed);
 }
 
 /* ---- down ---- */
@@ -226,6 +238,17 @@ static void down_pieces(void *ctx, int64_t begin, int64_t end, int thread)
 }
 
 /* ---- the op ---- */
+
+/* All of the weights was read, for most rows in vain. */
+static void count_skipped(pl_stream *s, many_call *c)
+{
+    const pl_ffn *f = c->f;
+    uint64_t neurons = 0;
+    for (int r = 0; r < f->n; r++)
+        neurons += (uint64_t)f->width[r];
+    neurons -= (uint64_t)atomic_load(&c->live);
+    s->skipped.products += 2 * neurons * (uint64_t)(f->up->cols + f->down->rows);
+}
 
 void PL_ISA_NAME(pl_ffn_sparse_many)(pl_stream *s, const pl_ffn *f)
 {
@@ -242,8 +265,9 @@ void PL_ISA_NAME(pl_ffn_sparse_many)(pl_stream *s, const pl_ffn *f)
                                       f->n, (f->n + PL_LIST_ROWS - 1) / PL_LIST_ROWS},
                             .groups = c.groups,
                             .out = f->out};
-    s->kernels->matmul(s->pool, &gate, 1);
+    pl_stream_matmul(s, &gate, 1);
     pl_pool_for(s->pool, f->n, 4, prepare_rows, &c);
     pl_pool_for(s->pool, (c.groups + PIECE_GROUPS - 1) / PIECE_GROUPS, 1, up_pieces, &c);
     pl_pool_for(s->pool, (f->down->rows + PL_DOWN_OUTPUTS - 1) / PL_DOWN_OUTPUTS, 1, down_pieces, &c);
+    count_skipped(s, &c);
 }

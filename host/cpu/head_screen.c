@@ -216,6 +216,8 @@ static void multiply_picked(pl_head_screen *h, pl_stream *s, const pl_ops *ops, 
     for (int64_t i = from; i < to; i++)
         for (int64_t row = rows_of(h, h->picked[i]); row < PL_PANEL_ROWS; row++)
             h->exact[i * PL_PANEL_ROWS + row] = -FLT_MAX;
+    h->count.bytes += (to - from) * (int64_t)h->panel_bytes;
+    h->count.products += 2 * (to - from) * PL_PANEL_ROWS * h->w->cols;
 }
 
 /* What a product must reach for its capped value to reach `value`. The cap's own rounding is far below 1e-6. */
@@ -267,13 +269,11 @@ static bool top_of_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const
     if (!pick(h, h->best, kth_largest(h->best, h->panels, k, h->heap), &n))
         return false;
     multiply_picked(h, s, ops, x, 0, n, cap);
-    h->count.bytes += n * (int64_t)h->panel_bytes;
     float floor = kth_largest(h->exact, n * PL_PANEL_ROWS, k, h->heap);
     int64_t first = n;
     if (!pick(h, h->upper, least_product(floor, cap), &n))
         return false;
     multiply_picked(h, s, ops, x, first, n, cap);
-    h->count.bytes += (n - first) * (int64_t)h->panel_bytes;
     spread_exact(h, s->pool, logits, n);
     return true;
 }
@@ -303,7 +303,6 @@ static void guess_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const 
             h->picked[n++] = (int32_t)p;
     multiply_picked(h, s, ops, x, 0, n, cap);
     spread_exact(h, s->pool, logits, n);
-    h->count.bytes += n * (int64_t)h->panel_bytes;
     h->count.guessed++;
 }
 
@@ -317,6 +316,7 @@ static void multiply_whole(pl_head_screen *h, pl_stream *s, const pl_ops *ops, c
     if (cap > 0)
         ops->softcap(s, logits, n, h->w->rows, cap);
     h->count.bytes += (int64_t)h->w->bytes;
+    h->count.products += 2 * n * h->w->rows * h->w->cols;
 }
 
 /* Row i of x alone, quantised: a copy of its own, since rows lie between each other. */
@@ -358,6 +358,7 @@ void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_a
     pl_head_reach reach[PL_HEAD_ROWS];
     pl_head_coarse_multiply(h->coarse, s, x, n, logits, reach);
     h->count.bytes += (int64_t)pl_head_screen_bytes(h->w->rows, h->w->cols, h->w->type);
+    h->count.products += 2 * n * h->w->rows * h->w->cols;
     for (int i = 0; i < n; i++) {
         pl_act row;
         float *out = logits + i * h->w->rows;

@@ -29,6 +29,7 @@ typedef struct pl_head_screen_count {
     int64_t screened; /* rows that were answered from the coarse copy */
     int64_t guessed;  /* rows of guesses */
     int64_t bytes;    /* of weights read by all calls */
+    int64_t products; /* of a code and a byte of an activation */
 } pl_head_screen_count;
 
 /* For w, which is borrowed. *out = NULL where it would not pay or cannot be done. The copy is made by and by, in the

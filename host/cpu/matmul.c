@@ -427,6 +427,17 @@ static void matmul_run(const pl_tile_kernels *kernels, pl_pool *pool, const pl_m
     pl_pool_for(pool, pieces, grain > 0 ? grain : 1, multiply_pieces, &call);
 }
 
+static uint64_t rounded_away(const pl_tile_kernels *kernels, pl_rounding rounding, const pl_matmul *jobs, int n_jobs)
+{
+    uint64_t products = 0;
+    if (rounding != PL_ROUNDS_ACTS || !can_round(&kernels->rounded, jobs, n_jobs))
+        return 0;
+    for (int i = 0; i < n_jobs; i++)
+        for (int r = 0; r < jobs[i].n_rows && jobs[i].w->packed; r++)
+            products += (uint64_t)(row_inputs(&jobs[i], r) * row_outputs(&jobs[i], r));
+    return products;
+}
+
 /* ---- activations ---- */
 
 typedef struct quantize_call {
@@ -486,7 +497,12 @@ static void quantize_run(const pl_tile_kernels *kernels, pl_pool *pool, pl_act *
     {                                                                                                                  \
         quantize_run(&tiles_##name, pool, act, n);                                                                     \
     }                                                                                                                  \
-    static const pl_matmul_kernels kernels_##name = {title, wide, rounding, bits, quantize_##name, matmul_##name};
+    static uint64_t rounded_away_##name(const pl_matmul *jobs, int n_jobs)                                             \
+    {                                                                                                                  \
+        return rounded_away(&tiles_##name, rounding, jobs, n_jobs);                                                    \
+    }                                                                                                                  \
+    static const pl_matmul_kernels kernels_##name = {title,           wide,          rounding,           bits,         \
+                                                     quantize_##name, matmul_##name, rounded_away_##name};
 
 #define MANY(isa, rows, widen)                                                                                         \
     {                                                                                                                  \

@@ -24,6 +24,9 @@ typedef struct pl_matmul_kernels {
 
     /* See pl_matmul. Jobs must not write what another one reads. */
     void (*matmul)(pl_pool *pool, const pl_matmul *jobs, int n_jobs);
+
+    /* Products with lower bytes of activations that matmul leaves out of these jobs. */
+    uint64_t (*rounded_away)(const pl_matmul *jobs, int n_jobs);
 } pl_matmul_kernels;
 
 /* The fastest kernels for a processor with these features (pl_cpu_features()). All of them give the same bits. */

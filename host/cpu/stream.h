@@ -5,7 +5,7 @@
 #include "host/base/threads.h"
 #include "host/base/vec.h"
 #include "host/cpu/matmul.h"
-#include "host/ops/ops.h"
+#include "host/ops/backend.h"
 
 #include <stdatomic.h>
 
@@ -21,14 +21,21 @@ struct pl_stream {
     int64_t partial_floats;
     float *thread_scratch; /* attention: threads x scratch_floats */
     int64_t scratch_floats;
-    float *routed;         /* altup: what predict leaves for correct, [max_rows][PL_STREAMS] */
-    int64_t skipped_bytes; /* of weights, by ffn_sparse and head_top */
-    atomic_bool lost;      /* a rank of its engine has failed: what is computed means nothing */
+    float *routed; /* altup: what predict leaves for correct, [max_rows][PL_STREAMS] */
+    pl_skipped skipped;
+    atomic_bool lost; /* a rank of its engine has failed: what is computed means nothing */
 
     const struct pl_gemm_kernels *gemm; /* of the towers */
     float *gemm_scratch;                /* threads x PL_GEMM_SCRATCH_FLOATS */
     void (*softmax)(pl_pool *pool, float *x, int64_t n, int64_t cols, float scale); /* x[i] = softmax(x[i] * scale) */
 };
+
+/* All products but those of the towers. */
+static inline void pl_stream_matmul(pl_stream *s, const pl_matmul *jobs, int n_jobs)
+{
+    s->kernels->matmul(s->pool, jobs, n_jobs);
+    s->skipped.products += s->kernels->rounded_away(jobs, n_jobs);
+}
 
 /* Each compiled for every instruction set; fills its part of the table. */
 #define PL_ISA_OPS(isa)                                                                                                \

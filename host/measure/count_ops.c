@@ -193,7 +193,7 @@ static void ffn_act_part(pl_stream *s, float *gate, const float *up, int64_t ld,
     ffn_act(s, gate, up, ld, n, width, z);
 }
 
-/* As if all were read: what is not, the backend knows alone (skipped_bytes). */
+/* As if all were read: what is not, the backend knows alone (pl_skipped). */
 static void ffn_sparse(pl_stream *s, const pl_ffn *ffn)
 {
     pl_matmul gate = {.w = ffn->gate, .x = ffn->x, .n_rows = ffn->n, .n_out = ffn->width};

@@ -13,7 +13,7 @@ typedef struct pl_counted {
     int launches;        /* as the CUDA backend launches it */
     double bytes;        /* read and written in the card's memory */
     double stored_bytes; /* of these, of weights and K/V: what no cache holds until the next step */
-    double int_ops;      /* of integer products: two for each multiplication with addition */
+    double int_ops;      /* of integer products: two for each, by operation or by byte of the activation */
     double f32_ops;      /* of products in floating point, likewise */
     double bus_bytes;    /* from the host's memory */
     int calls;           /* that a timer saw (host/measure/op_timer.h) */

@@ -29,23 +29,26 @@ struct pl_op_timer {
 
 typedef struct call {
     double begin;
-    int64_t skipped;
+    pl_skipped skipped;
 } call;
 
 static call begin_call(const pl_stream *s)
 {
-    return (call){pl_clock_seconds(), s->real->skipped_bytes(s->real)};
+    return (call){pl_clock_seconds(), s->real->skipped(s->real)};
 }
 
-/* What was left out of the weights only the backend knows. */
+/* What was left out only the backend knows. */
 static void end_call(pl_stream *s, call c)
 {
     pl_counted *op = s->counts.latest;
-    double skipped = (double)(s->real->skipped_bytes(s->real) - c.skipped);
+    pl_skipped skipped = s->real->skipped(s->real);
+    double bytes = (double)(int64_t)(skipped.bytes - c.skipped.bytes);
+    double products = (double)(int64_t)(skipped.products - c.skipped.products);
     op->seconds += pl_clock_seconds() - c.begin;
     op->calls++;
-    op->bytes -= skipped;
-    op->stored_bytes -= skipped;
+    op->bytes -= bytes;
+    op->stored_bytes -= bytes;
+    op->int_ops -= products;
 }
 
 /* timed_<table>_<op>: counts, then runs and times. */

@@ -8,6 +8,13 @@
 #include "host/ops/tower_ops.h"
 
 typedef struct pl_backend pl_backend;
+
+/* What whole products would have taken and was left out, by ffn_sparse, head_top or rounding. Wraps around; less than nothing
+ * where they took more. */
+typedef struct pl_skipped {
+    uint64_t bytes;    /* of weights */
+    uint64_t products; /* of a code and one of the two bytes of an activation */
+} pl_skipped;
 struct pl_comm; /* host/ops/comm.h */
 
 struct pl_backend {
@@ -40,8 +47,8 @@ struct pl_backend {
     pl_status (*weight_load_neurons)(pl_backend *b, const pl_tensor *t, pl_weight_layout layout, void *dst,
                                      pl_weight *out, pl_error *err);
 
-    /* Bytes of weights that products would have read since the beginning and ffn_sparse and head_top have not; NULL: none. */
-    int64_t (*skipped_bytes)(const pl_backend *b);
+    /* Since the beginning; NULL: nothing. */
+    pl_skipped (*skipped)(const pl_backend *b);
 
     /* Zeroed memory of the ops for weights and work; NULL: none left. Taken in large pieces, for the engine's life.
      * The host may look at it only by upload and fetch. */

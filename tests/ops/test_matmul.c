@@ -313,6 +313,13 @@ static void check_rounded(const pl_matmul_kernels *k, const pl_tensor *t, const 
     free((void *)(uintptr_t)y.f32);
 }
 
+static void check_rounded_away(const pl_matmul_kernels *k, pl_matmul job, bool rounds)
+{
+    uint64_t products = k->rounding == PL_ROUNDS_ACTS && rounds ? (uint64_t)(job.n_rows * job.w->rows * job.w->cols)
+                                                                : 0;
+    cr_assert_eq(k->rounded_away(&job, 1), products, "%s, type %d", k->name, (int)job.w->type);
+}
+
 static void check_type_rounded(const pl_matmul_kernels *k, pl_dtype type, int64_t rows, int64_t cols, int n_rows)
 {
     pl_rng rng;
@@ -330,6 +337,8 @@ static void check_type_rounded(const pl_matmul_kernels *k, pl_dtype type, int64_
     check_rounded(k, &t, &x, out, ld, n_rows);
     bool same = memcmp(out, exact, (size_t)(n_rows * ld) * sizeof *out) == 0;
     cr_assert_eq(same, !can_round(k, type), "%s: type %d, %d rows", k->name, (int)type, n_rows);
+    check_rounded_away(k, (pl_matmul){.w = &o.w, .x = &x, .n_rows = n_rows}, can_round(k, type));
+    check_rounded_away(k, (pl_matmul){.w = &o.w, .x = &x, .n_rows = 63}, false);
     run(k, pool, (pl_matmul){.w = &o.w, .x = &x, .out = out, .out_ld = ld, .n_rows = 63});
     cr_assert_arr_eq(out, exact, 63 * (size_t)ld * sizeof *out, "%s, type %d: few rows are not rounded", k->name,
                      (int)type);
