@@ -46,7 +46,7 @@ static void head_top_op(pl_stream *s, const pl_weight *head, pl_act *x, float *l
 static pl_status cpu_take_head(pl_backend *b, const pl_weight *w, pl_error *err)
 {
     cpu_backend *cpu = (cpu_backend *)b;
-    PL_TRY(pl_head_screen_create(w, pl_pool_threads(b->pool), &cpu->stream.screen, err));
+    PL_TRY(pl_head_screen_create(w, &cpu->stream.screen, err));
     cpu->ops.head_top = cpu->stream.screen ? head_top_op : NULL;
     return PL_OK;
 }
@@ -193,17 +193,19 @@ typedef struct isa_level {
     void (*fill)(pl_ops *ops);
     void (*fill_fused)(pl_fused *fused);
     void (*fill_tower)(pl_tower_ops *ops, pl_stream *s);
+    pl_head_coarse_span *coarse_span;
 } isa_level;
 
 static isa_level choose_isa(unsigned features)
 {
-    isa_level chosen = {"cpu", fill_ops_base, fill_fused_base, fill_tower_base};
+    isa_level chosen = {"cpu", fill_ops_base, fill_fused_base, fill_tower_base, pl_head_coarse_span_base};
     (void)features;
 #if defined(__x86_64__)
     if (features & PL_CPU_AVX2)
-        chosen = (isa_level){"cpu avx2", fill_ops_avx2, fill_fused_avx2, fill_tower_avx2};
+        chosen = (isa_level){"cpu avx2", fill_ops_avx2, fill_fused_avx2, fill_tower_avx2, pl_head_coarse_span_avx2};
     if (features & PL_CPU_AVX512_VNNI)
-        chosen = (isa_level){"cpu avx512", fill_ops_avx512, fill_fused_avx512, fill_tower_avx512};
+        chosen = (isa_level){"cpu avx512", fill_ops_avx512, fill_fused_avx512, fill_tower_avx512,
+                             pl_head_coarse_span_avx512};
 #endif
     return chosen;
 }
@@ -256,6 +258,7 @@ pl_status pl_backend_cpu(const pl_backend_shape *shape, int threads, const int *
     if (kernels->rounding == PL_ROUNDS_BOTH) /* tiles multiply all of it sooner than lanes what is live */
         cpu->ops.ffn_sparse_many = NULL;
     cpu->stream.ops = &cpu->ops;
+    cpu->stream.coarse_span = isa.coarse_span;
     bool rounds = shape->fast_prompts && kernels->rounding != PL_ROUNDS_NOTHING;
     fill_tower(cpu, &isa, features);
     cpu->base = (pl_backend){

@@ -2,7 +2,6 @@
 #include "host/cpu/head_coarse.h"
 
 #include "host/base/rng.h"
-#include "host/cpu/pack.h"
 #include "host/cpu/stream.h"
 
 #include <math.h>
@@ -10,9 +9,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define CENTRE 7.5f /* codes 0 to 15 stand for -7.5 to 7.5 steps */
-#define LEAST_STEP 0x1p-14f
-#define LARGEST_STEP 60000.0f
 #define DEVIATIONS 10.0 /* e^-50 */
 
 struct pl_head_coarse {
@@ -21,9 +17,9 @@ struct pl_head_coarse {
     int64_t made; /* panels */
     size_t bytes;
     uint16_t *dither; /* [cols] u, times 2^16 */
+    float *zero;      /* [cols] PL_HEAD_CENTRE + u */
     float *fourth;    /* [panels][16] of each row, root of the sum of D^4 */
     float *square;    /* [panels][16] the largest D^2; infinite where a step is too large for f16 */
-    float *rows;      /* [threads][16][cols] */
     int32_t *sum;     /* [PL_HEAD_ROWS][blocks][2] */
     int8_t *row_hi_lo;
     float *row_scale;
@@ -37,22 +33,22 @@ size_t pl_head_coarse_bytes(int64_t rows, int64_t cols)
 
 /* ---- life -------------------------------------------------------------------------------------- */
 
-static bool take_room(pl_head_coarse *c, size_t threads)
+static bool take_room(pl_head_coarse *c)
 {
     size_t rows = (size_t)pl_panel_count(c->w->rows) * PL_PANEL_ROWS, cols = (size_t)c->w->cols,
            blocks = cols / PL_ACT_BLOCK;
     c->dither = calloc(cols, sizeof *c->dither);
+    c->zero = calloc(cols, sizeof *c->zero);
     c->fourth = calloc(rows, sizeof *c->fourth);
     c->square = calloc(rows, sizeof *c->square);
-    c->rows = calloc(threads * cols, PL_PANEL_ROWS * sizeof *c->rows);
     c->sum = calloc(PL_HEAD_ROWS * blocks, 2 * sizeof *c->sum);
     c->row_hi_lo = aligned_alloc(64, 2 * cols);
     c->row_scale = calloc(blocks, sizeof *c->row_scale);
     c->row_sum = calloc(blocks, 2 * sizeof *c->row_sum);
-    return c->dither && c->fourth && c->square && c->rows && c->sum && c->row_hi_lo && c->row_scale && c->row_sum;
+    return c->dither && c->zero && c->fourth && c->square && c->sum && c->row_hi_lo && c->row_scale && c->row_sum;
 }
 
-pl_status pl_head_coarse_create(const pl_weight *w, int threads, pl_head_coarse **out, pl_error *err)
+pl_status pl_head_coarse_create(const pl_weight *w, pl_head_coarse **out, pl_error *err)
 {
     pl_head_coarse *c = calloc(1, sizeof *c);
     if (!c)
@@ -70,15 +66,17 @@ pl_status pl_head_coarse_create(const pl_weight *w, int threads, pl_head_coarse 
                             .type = PL_Q4_0,
                             .packed = true,
                             .bytes = c->bytes};
-    if (!mapped || !take_room(c, (size_t)threads)) {
+    if (!mapped || !take_room(c)) {
         size_t bytes = c->bytes;
         pl_head_coarse_free(c);
         return pl_fail_memory(err, bytes, "the head's coarse copy");
     }
     pl_rng rng;
     pl_rng_seed(&rng, 0x6865616473); /* any: weights and activations do not know it */
-    for (int64_t k = 0; k < w->cols; k++)
+    for (int64_t k = 0; k < w->cols; k++) {
         c->dither[k] = (uint16_t)(pl_rng_next(&rng) >> 48);
+        c->zero[k] = PL_HEAD_CENTRE + (float)c->dither[k] * 0x1p-16f;
+    }
     *out = c;
     return PL_OK;
 }
@@ -90,9 +88,9 @@ void pl_head_coarse_free(pl_head_coarse *c)
     if (c->panels.data)
         munmap((void *)(uintptr_t)c->panels.data, c->bytes);
     free(c->dither);
+    free(c->zero);
     free(c->fourth);
     free(c->square);
-    free(c->rows);
     free(c->sum);
     free(c->row_hi_lo);
     free(c->row_scale);
@@ -102,77 +100,20 @@ void pl_head_coarse_free(pl_head_coarse *c)
 
 /* ---- making it --------------------------------------------------------------------------------- */
 
-/* Of the magnitudes; they order like their bits. */
-static float largest_of(const float *w)
-{
-    int32_t bits[PL_GROUP], most = 0;
-    memcpy(bits, w, sizeof bits);
-    for (int i = 0; i < PL_GROUP; i++) {
-        int32_t size = bits[i] & INT32_MAX;
-        most = size > most ? size : most;
-    }
-    float largest;
-    memcpy(&largest, &most, sizeof largest);
-    return largest;
-}
-
-/* The least f16 that is a step for weights up to `largest`. */
-static float choose_step(float largest, uint16_t *half)
-{
-    *half = 0;
-    if (largest == 0)
-        return 0;
-    float step = largest / CENTRE;
-    step = step < LEAST_STEP ? LEAST_STEP : step;
-    if (!(step <= LARGEST_STEP))
-        return INFINITY;
-    *half = pl_f32_to_f16(step);
-    *half = (uint16_t)(*half + (pl_f16_to_f32(*half) < step));
-    return pl_f16_to_f32(*half);
-}
-
-static void choose_codes(const float *w, const uint16_t *dither, float step, uint8_t *code)
-{
-    float inverse = step > 0 && step <= LARGEST_STEP ? 1 / step : 0;
-    float place[PL_GROUP];
-    int32_t whole[PL_GROUP];
-    for (int i = 0; i < PL_GROUP; i++)
-        place[i] = w[i] * inverse + CENTRE + (float)dither[i] * 0x1p-16f;
-    for (int i = 0; i < PL_GROUP; i++)
-        place[i] = place[i] > 0 ? place[i] : 0;
-    for (int i = 0; i < PL_GROUP; i++)
-        whole[i] = (int32_t)(place[i] < 15 ? place[i] : 15);
-    for (int i = 0; i < PL_GROUP; i++)
-        code[i] = (uint8_t)whole[i];
-}
-
-/* One row of one group: its code and step; returns the step. */
-static double make_block(const pl_head_coarse *c, const float *w, int64_t group, int row, pl_panel_group *out)
-{
-    float step = choose_step(largest_of(w), &out->d[row]);
-    choose_codes(w, c->dither + group * PL_GROUP, step, out->code[row]);
-    return (double)step;
-}
-
-static void make_panel(pl_head_coarse *c, int64_t panel, float *w)
+static void make_panel(pl_head_coarse *c, pl_stream *s, int64_t panel)
 {
     pl_panel_type t = pl_panel_describe(PL_Q4_0);
-    int64_t first = panel * PL_PANEL_ROWS, cols = c->w->cols, groups = cols / PL_GROUP;
-    uint8_t *span = (uint8_t *)(uintptr_t)c->panels.data + (size_t)panel * pl_panel_bytes(t, cols);
+    int64_t first = panel * PL_PANEL_ROWS, groups = c->w->cols / PL_GROUP;
+    uint8_t *out = (uint8_t *)(uintptr_t)c->panels.data + (size_t)panel * pl_panel_bytes(t, c->w->cols);
     double fourth[PL_PANEL_ROWS] = {0}, square[PL_PANEL_ROWS] = {0};
-    for (int r = 0; r < PL_PANEL_ROWS && first + r < c->w->rows; r++)
-        pl_weight_row(c->w, first + r, w + r * cols);
-    for (int64_t from = 0; from < groups; from += PL_SPAN_GROUPS, span += pl_span_bytes(t)) {
-        pl_panel_group made[PL_SPAN_GROUPS] = {0};
-        int n = groups - from < PL_SPAN_GROUPS ? (int)(groups - from) : PL_SPAN_GROUPS;
-        for (int r = 0; r < PL_PANEL_ROWS && first + r < c->w->rows; r++) {
-            for (int g = 0; g < n; g++) {
-                double d = make_block(c, w + r * cols + (from + g) * PL_GROUP, from + g, r, &made[g]);
-                fourth[r] += d * d * d * d;
-                square[r] = d * d > square[r] ? d * d : square[r];
-            }
+    for (int64_t span = 0; span * PL_SPAN_GROUPS < groups; span++, out += pl_span_bytes(t)) {
+        float step[PL_SPAN_GROUPS][PL_PANEL_ROWS] = {{0}};
+        s->coarse_span(c->w, panel, span, c->zero, out, step);
+        for (int i = 0; i < PL_SPAN_GROUPS * PL_PANEL_ROWS; i++) {
+            double d = (double)step[i / PL_PANEL_ROWS][i % PL_PANEL_ROWS], *most = &square[i % PL_PANEL_ROWS];
+            fourth[i % PL_PANEL_ROWS] += d * d * d * d;
+            *most = d * d > *most ? d * d : *most;
         }
-        pl_panel_put(PL_Q4_0, span, made, n);
     }
     for (int r = 0; r < PL_PANEL_ROWS; r++) {
         c->fourth[first + r] = (float)sqrt(fourth[r]);
@@ -182,24 +123,25 @@ static void make_panel(pl_head_coarse *c, int64_t panel, float *w)
 
 typedef struct make_job {
     pl_head_coarse *coarse;
+    pl_stream *s;
     int64_t first; /* panel */
 } make_job;
 
 static void make_panels(void *ctx, int64_t begin, int64_t end, int thread)
 {
+    (void)thread;
     const make_job *j = ctx;
-    pl_head_coarse *c = j->coarse;
     for (int64_t p = j->first + begin; p < j->first + end; p++)
-        make_panel(c, p, c->rows + thread * PL_PANEL_ROWS * c->w->cols);
+        make_panel(j->coarse, j->s, p);
 }
 
-bool pl_head_coarse_make(pl_head_coarse *c, pl_pool *pool, int64_t n)
+bool pl_head_coarse_make(pl_head_coarse *c, pl_stream *s, int64_t n)
 {
     int64_t left = pl_panel_count(c->w->rows) - c->made;
-    make_job job = {c, c->made};
+    make_job job = {c, s, c->made};
     n = n < left ? n : left;
     if (n > 0)
-        pl_pool_for(pool, n, 16, make_panels, &job);
+        pl_pool_for(s->pool, n, 16, make_panels, &job);
     c->made += n;
     return n == left;
 }

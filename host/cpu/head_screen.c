@@ -67,7 +67,7 @@ static bool take_room(pl_head_screen *h)
            h->looked;
 }
 
-pl_status pl_head_screen_create(const pl_weight *w, int threads, pl_head_screen **out, pl_error *err)
+pl_status pl_head_screen_create(const pl_weight *w, pl_head_screen **out, pl_error *err)
 {
     *out = NULL;
     size_t coarse = pl_head_screen_bytes(w->rows, w->cols, w->type);
@@ -86,7 +86,7 @@ pl_status pl_head_screen_create(const pl_weight *w, int threads, pl_head_screen 
     if (!take_room(h))
         status = pl_fail_memory(err, (size_t)h->panels * 64, "the head's coarse copy");
     if (status == PL_OK)
-        status = pl_head_coarse_create(w, threads, &h->coarse, err);
+        status = pl_head_coarse_create(w, &h->coarse, err);
     if (status == PL_OK)
         *out = h;
     else
@@ -347,7 +347,7 @@ void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_a
         guess_rows(h, s, ops, x, logits, n, cap);
         return;
     }
-    bool pays = pl_head_coarse_make(h->coarse, s->pool, (h->panels + MAKE_CALLS - 1) / MAKE_CALLS) && h->skip == 0;
+    bool pays = pl_head_coarse_make(h->coarse, s, (h->panels + MAKE_CALLS - 1) / MAKE_CALLS) && h->skip == 0;
     for (int i = 0; i < n; i++)
         pays &= top[i] <= h->most;
     if (!pays) {
@@ -375,7 +375,7 @@ void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_a
 void pl_head_screen_look(pl_head_screen *h, pl_stream *s, const pl_act *x, int n, float *coarse, float *bound)
 {
     pl_head_reach reach[PL_HEAD_ROWS];
-    pl_head_coarse_make(h->coarse, s->pool, h->panels);
+    pl_head_coarse_make(h->coarse, s, h->panels);
     pl_head_coarse_multiply(h->coarse, s, x, n, coarse, reach);
     for (int i = 0; i < n; i++) {
         for (int64_t p = 0; p < h->panels; p++) {

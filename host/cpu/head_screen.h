@@ -34,7 +34,7 @@ typedef struct pl_head_screen_count {
 
 /* For w, which is borrowed. *out = NULL where it would not pay or cannot be done. The copy is made by and by, in the
  * first calls below, which read w whole. */
-pl_status pl_head_screen_create(const pl_weight *w, int threads, pl_head_screen **out, pl_error *err);
+pl_status pl_head_screen_create(const pl_weight *w, pl_head_screen **out, pl_error *err);
 void pl_head_screen_free(pl_head_screen *h);
 
 /* What a new one takes, once it is made; 0: there will be none. */

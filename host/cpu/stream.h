@@ -4,6 +4,7 @@
 
 #include "host/base/threads.h"
 #include "host/base/vec.h"
+#include "host/cpu/head_coarse.h"
 #include "host/cpu/matmul.h"
 #include "host/ops/backend.h"
 
@@ -15,6 +16,7 @@ struct pl_gemm_kernels;
 struct pl_stream {
     const pl_ops *ops;
     struct pl_head_screen *screen; /* of the head, or NULL */
+    pl_head_coarse_span *coarse_span;
     pl_pool *pool;
     const pl_matmul_kernels *kernels;
     float *partial; /* attention: partial results of split rows, see attention.c */

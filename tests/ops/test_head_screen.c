@@ -188,7 +188,7 @@ static void check_type(pl_dtype type, bool screens)
 
 Test(head_screen, the_top_has_the_bits_of_the_whole_product)
 {
-    static const pl_dtype types[] = {PL_Q6_K, PL_Q8_0, PL_F16, PL_BF16, PL_F32};
+    static const pl_dtype types[] = {PL_Q5_1, PL_Q6_K, PL_Q8_0, PL_F16, PL_BF16, PL_F32};
     for (size_t i = 0; i < COUNT(types); i++)
         check_type(types[i], true);
 }
@@ -307,7 +307,7 @@ static double largest_share(pl_dtype type, const float *w, const float *x, int n
 /* Ten deviations: of 9000 products the worst is off by four or five. */
 Test(head_screen, errors_stay_within_the_bound_and_it_is_not_idle)
 {
-    static const pl_dtype types[] = {PL_Q6_K, PL_Q8_0, PL_F32};
+    static const pl_dtype types[] = {PL_Q5_1, PL_Q6_K, PL_Q8_0, PL_F32};
     for (size_t i = 0; i < COUNT(types); i++) {
         float *x = normals(3 * COLS, 1, 9 + i), *w = normals(WORDS * COLS, 0.02, 19 + i);
         for (int k = 0; k < COLS; k++)
