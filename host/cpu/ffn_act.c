@@ -16,25 +16,44 @@ typedef struct act_job {
     const double *stats; /* [n][PL_FFN_STATS] of the whole rows; NULL: these are whole */
 } act_job;
 
+/* Of parts, which stay in registers where gcc 12 sends vectors of sixteen lanes through memory. */
+static inline float sum_of(const pl_part *parts)
+{
+    pl_vec v;
+    memcpy(&v, parts, sizeof v);
+    return vec_sum(v);
+}
+
+static float mean_of(const float *x, int64_t n)
+{
+    pl_part sum[PL_PARTS] = {{0}};
+    float last[PL_LANES] = {0};
+    int64_t i = 0;
+    for (; i + PL_LANES <= n; i += PL_LANES)
+        for (int k = 0; k < PL_PARTS; k++)
+            sum[k] += part_load(x + i + k * PL_PART_LANES);
+    memcpy(last, x + i, (size_t)(n - i) * sizeof *x);
+    for (int k = 0; k < PL_PARTS; k++)
+        sum[k] += part_load(last + k * PL_PART_LANES);
+    return sum_of(sum) / (float)n;
+}
+
 /* mean + z * std over n values, std biased; two passes, so that a large mean does not eat the variance. */
 float PL_ISA_NAME(pl_ffn_cutoff)(const float *x, int64_t n, float z)
 {
-    pl_vec sum = {0};
-    int64_t i = 0;
-    for (; i + PL_LANES <= n; i += PL_LANES)
-        sum += vec_load(x + i);
-    if (i < n)
-        sum += vec_load_part(x + i, n - i);
-    float mean = vec_sum(sum) / (float)n;
-    pl_vec square = {0};
-    for (i = 0; i + PL_LANES <= n; i += PL_LANES) {
-        pl_vec d = vec_load(x + i) - mean;
-        square += d * d;
-    }
+    const float mean = mean_of(x, n);
+    pl_part square[PL_PARTS] = {{0}};
     float rest = 0;
+    int64_t i = 0;
+    for (; i + PL_LANES <= n; i += PL_LANES) {
+        for (int k = 0; k < PL_PARTS; k++) {
+            pl_part d = part_load(x + i + k * PL_PART_LANES) - mean;
+            square[k] += d * d;
+        }
+    }
     for (; i < n; i++)
         rest += (x[i] - mean) * (x[i] - mean);
-    return mean + z * __builtin_sqrtf((vec_sum(square) + rest) / (float)n);
+    return mean + z * __builtin_sqrtf((sum_of(square) + rest) / (float)n);
 }
 
 static void row_stats(double *stats, const float *x, int64_t n)

@@ -1,6 +1,6 @@
 /* The FFN of a layer with a cutoff, for few rows: of `up` and `down` only the neurons that some row's gate lets
  * through are read. What is left out are groups of zeros: in a product they add fma(0, d * 0, acc), and acc is never
- * -0, since nothing that is added before is so small that it vanishes.
+ * -0, since nothing that is added before is so small that it vanishes. More rows come in portions, up to a limit.
  *
  * Two loops behind the gates'. A piece of the first is a run of groups: it gathers the live rows of `up` into panels, one
  * or some at a time, multiplies them like any others, and leaves the activations as integers. A piece of the second is a
@@ -14,6 +14,11 @@
 #include <stdatomic.h>
 
 #define PIECE_GROUPS 64
+
+/* So many portions of PL_SPARSE_ROWS rows at most. A row needs one neuron in twenty, a portion a third of them: more than three
+ * would read and unpack neurons oftener than the form for many rows, which does so once. That holds for lanes of any width. */
+#define PORTIONS 3
+
 /* Panels gathered at once, steps of set and span between asking for rows and using them, and the cache they come to (3:
  * the first level). Smaller sets ask for fewer lines at a time, beside which a processor can still multiply. */
 #if defined(__AVX512F__)
@@ -29,6 +34,7 @@
 
 typedef struct sparse_call {
     const pl_ffn *f;
+    int64_t first; /* row of x, whose rows may be more than f's */
     pl_panel_type up;
     size_t up_row, up_span; /* bytes */
     float cut[PL_SPARSE_ROWS];
@@ -102,7 +108,7 @@ static void multiply_span(up_set *s, int panels, int64_t span)
     const pl_ffn *f = s->call->f;
     const pl_act *x = f->x;
     pl_dtype type = f->up->type;
-    int64_t ld, at = pl_act_at(x, 0, span, &ld);
+    int64_t ld, at = pl_act_at(x, s->call->first, span, &ld);
     const uint8_t *packed[SET_PANELS];
     for (int p = 0; p < panels; p++) {
         gather(s, p, span, (int)ld);
@@ -239,41 +245,70 @@ static void share_out(sparse_call *c, int threads)
     c->down = (pl_down){f->down, c->row, f->n, c->groups, f->out};
 }
 
-/* What a product of up and down would have taken, and what was taken here. */
-static void count_skipped(pl_stream *s, sparse_call *c)
+/* What products of all of up and down take. */
+static void count_whole(pl_stream *s, const pl_ffn *f)
 {
-    const pl_ffn *f = c->f;
-    pl_panel_type down = pl_panel_describe(f->down->type);
-    pl_neuron_columns columns = pl_neuron_columns_of(down, f->down->rows);
-    size_t neurons = (size_t)atomic_load(&c->neurons), heads = (size_t)atomic_load(&c->heads);
-    size_t read = neurons * (c->up_row + columns.column) + heads * columns.heads / PL_SPAN_GROUPS;
-    size_t all = (size_t)f->width[0] * (c->up_row + columns.column) +
-                 (size_t)c->groups * columns.heads / PL_SPAN_GROUPS;
-    size_t live = (size_t)atomic_load(&c->live), whole = 0;
+    uint64_t neurons = 0, groups = (uint64_t)((f->width[0] + PL_GROUP - 1) / PL_GROUP);
+    pl_neuron_columns columns = pl_neuron_columns_of(pl_panel_describe(f->down->type), f->down->rows);
+    size_t up_row = pl_neuron_row_bytes(pl_panel_describe(f->up->type), f->up->cols);
     for (int r = 0; r < f->n; r++)
-        whole += (size_t)f->width[r];
-    s->skipped.bytes += all - read;
-    s->skipped.products += 2 * (size_t)f->up->cols * (whole - neurons * (size_t)f->n);
-    s->skipped.products += 2 * (size_t)f->down->rows * (whole - live);
+        neurons += (uint64_t)f->width[r];
+    s->skipped.bytes += (uint64_t)f->width[0] * (up_row + columns.column) + groups * columns.heads / PL_SPAN_GROUPS;
+    s->skipped.products += 2 * neurons * (uint64_t)(f->up->cols + f->down->rows);
 }
 
-static void ffn_sparse(pl_stream *s, const pl_ffn *f)
+/* And what was taken here. */
+static void count_live(pl_stream *s, sparse_call *c)
 {
-    sparse_call c = {.f = f, .up = pl_panel_describe(f->up->type)};
-    pl_matmul gate = {.w = f->gate, .x = f->x, .out = f->gate_out, .out_ld = f->ld, .n_rows = f->n, .n_out = f->width};
+    const pl_ffn *f = c->f;
+    pl_neuron_columns columns = pl_neuron_columns_of(pl_panel_describe(f->down->type), f->down->rows);
+    uint64_t neurons = (uint64_t)atomic_load(&c->neurons), heads = (uint64_t)atomic_load(&c->heads);
+    uint64_t live = (uint64_t)atomic_load(&c->live);
+    s->skipped.bytes -= neurons * (c->up_row + columns.column) + heads * columns.heads / PL_SPAN_GROUPS;
+    s->skipped.products -= 2 * (neurons * (uint64_t)(f->n * f->up->cols) + live * (uint64_t)f->down->rows);
+}
+
+/* Rows whose gates are there, the first of them row `first` of x. */
+static void multiply_live(pl_stream *s, const pl_ffn *f, int64_t first)
+{
+    sparse_call c = {.f = f, .first = first, .up = pl_panel_describe(f->up->type)};
     c.up_row = pl_neuron_row_bytes(c.up, f->up->cols);
     c.up_span = pl_span_bytes(c.up) / PL_PANEL_ROWS;
     share_out(&c, pl_pool_threads(s->pool));
-    pl_stream_matmul(s, &gate, 1);
     for (int r = 0; r < f->n; r++)
         c.cut[r] = PL_ISA_NAME(pl_ffn_cutoff)(f->gate_out + r * f->ld, f->width[r], f->z);
     pl_pool_for(s->pool, (c.groups + c.piece_groups - 1) / c.piece_groups, 1, up_pieces, &c);
     pl_pool_for(s->pool, (c.slabs + c.piece_slabs - 1) / c.piece_slabs, 1, down_pieces, &c);
-    count_skipped(s, &c);
+    count_live(s, &c);
+}
+
+/* All rows' gates, then `up` and `down` for portions of them. */
+static void ffn_sparse(pl_stream *s, const pl_ffn *f)
+{
+    pl_matmul gate = {.w = f->gate, .x = f->x, .out = f->gate_out, .out_ld = f->ld, .n_rows = f->n, .n_out = f->width};
+    pl_stream_matmul(s, &gate, 1);
+    for (int first = 0; first < f->n; first += PL_SPARSE_ROWS) {
+        pl_ffn portion = *f;
+        portion.gate_out += first * f->ld;
+        portion.up_out += first * f->ld;
+        portion.out += first * f->down->rows;
+        portion.width += first;
+        portion.n = f->n - first < PL_SPARSE_ROWS ? f->n - first : PL_SPARSE_ROWS;
+        multiply_live(s, &portion, first);
+    }
+    count_whole(s, f);
+}
+
+static void ffn_sparse_many(pl_stream *s, const pl_ffn *f)
+{
+    if (f->n > PORTIONS * PL_SPARSE_ROWS)
+        PL_ISA_NAME(pl_ffn_sparse_many)(s, f);
+    else
+        ffn_sparse(s, f);
 }
 
 void PL_ISA_NAME(pl_ffn_sparse_ops)(pl_ops *ops)
 {
     ops->ffn_sparse = ffn_sparse;
-    ops->ffn_sparse_many = PL_ISA_NAME(pl_ffn_sparse_many);
+    ops->ffn_sparse_many = ffn_sparse_many;
 }

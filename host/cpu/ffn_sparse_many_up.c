@@ -30,6 +30,31 @@ INLINE words gather(const uint8_t *p, int groups, int stride, int half_stride, i
 #endif
 }
 
+/* out[c]: gather() from the c-th of four words that stand side by side. */
+INLINE void gather_four(const uint8_t *p, int groups, int stride, int half_stride, int first, words out[4])
+{
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    __m256i v[4], pair[4];
+    p += 4 * (first / 8) * half_stride;
+    for (int i = 0; i < 4; i++) {
+        const uint8_t *low = p + 4 * stride * (i < groups ? i : 0),
+                      *high = p + 4 * stride * (i + 4 < groups ? i + 4 : 0);
+        v[i] = _mm256_loadu2_m128i((const __m128i *)(const void *)high, (const __m128i *)(const void *)low);
+    }
+    for (int i = 0; i < 2; i++) {
+        pair[i] = _mm256_unpacklo_epi32(v[2 * i], v[2 * i + 1]);
+        pair[i + 2] = _mm256_unpackhi_epi32(v[2 * i], v[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i += 2) {
+        out[i] = (words)_mm256_unpacklo_epi64(pair[i], pair[i + 1]);
+        out[i + 1] = (words)_mm256_unpackhi_epi64(pair[i], pair[i + 1]);
+    }
+#else
+    for (int c = 0; c < 4; c++)
+        out[c] = gather(p + 4 * c, groups, stride, half_stride, first);
+#endif
+}
+
 INLINE words half_of(int first)
 {
     words v = {0};
@@ -38,21 +63,28 @@ INLINE words half_of(int first)
     return v;
 }
 
-/* Codes of columns 4 c and after in half a group, from lane `first` on. */
-INLINE words codes_of(pl_panel_type t, const uint8_t *body, int groups, int c, int first)
+/* out[c]: codes of columns 4 c and after in half a group, from lane `first` on. */
+INLINE void codes_of(pl_panel_type t, const uint8_t *body, int groups, int first, words out[4])
 {
     int low = pl_nibble_bits(t.bits);
-    words half = half_of(first), v = {0};
-    if (t.bits == 8)
-        return gather(body + 4 * c, groups, 8, 4, first);
+    words half = half_of(first);
+    if (t.bits == 8) {
+        gather_four(body, groups, 8, 4, first, out);
+        return;
+    }
     if (low)
-        v = gather(body + 4 * c, groups, t.bits, 0, first) >> (4 * half) & 0x0f0f0f0f;
-    if (pl_has_pairs(t.bits))
-        v |= (gather(body + low * 4, groups, t.bits, 1, first) >> (2 * c) & 0x03030303) << low;
-    if (pl_has_top(t.bits))
-        v |= (gather(body + (t.bits - 1) * 4, groups, t.bits, 0, first) >> (4 * half + (uint32_t)c) & 0x01010101)
-             << (t.bits - 1);
-    return v;
+        gather_four(body, groups, t.bits, 0, first, out);
+    for (int c = 0; c < 4; c++) {
+        words v = {0};
+        if (low)
+            v = out[c] >> (4 * half) & 0x0f0f0f0f;
+        if (pl_has_pairs(t.bits))
+            v |= (gather(body + low * 4, groups, t.bits, 1, first) >> (2 * c) & 0x03030303) << low;
+        if (pl_has_top(t.bits))
+            v |= (gather(body + (t.bits - 1) * 4, groups, t.bits, 0, first) >> (4 * half + (uint32_t)c) & 0x01010101)
+                 << (t.bits - 1);
+        out[c] = v;
+    }
 }
 
 INLINE words look_up(pl_panel_type t, words v)
@@ -67,11 +99,11 @@ INLINE words look_up(pl_panel_type t, words v)
 
 INLINE void unpack_codes(pl_panel_type t, const uint8_t *body, int groups, pl_neuron_codes *out)
 {
-    for (int c = 0; c < 4; c++) {
-        for (int first = 0; first < 16; first += PL_PART_LANES) {
-            words v = codes_of(t, body, groups, c, first);
-            if (t.values)
-                v = look_up(t, v);
+    for (int first = 0; first < 16; first += PL_PART_LANES) {
+        words codes[4];
+        codes_of(t, body, groups, first, codes);
+        for (int c = 0; c < 4; c++) {
+            words v = t.values ? look_up(t, codes[c]) : codes[c];
             shorts even = (shorts)(v & 0x00ff00ff) - (int16_t)t.offset;
             shorts odd = (shorts)(v >> 8 & 0x00ff00ff) - (int16_t)t.offset;
             memcpy(out->code[2 * c] + first, &even, sizeof even);
@@ -106,28 +138,36 @@ INLINE void unpack_scales(pl_dtype type, const uint8_t *head, pl_neuron_codes *o
     case PL_Q5_0:
     case PL_Q8_0:
     case PL_IQ4_NL: load_halves(head, out->d[0]); break;
-    case PL_Q2_K:
+    case PL_Q2_K: {
+        const float d = half_at(head), m = half_at(head + 2);
         for (int i = 0; i < 16; i++) {
-            out->d[i % 2][i / 2] = half_at(head) * (float)(head[4 + i] & 15);
-            out->m[i % 2][i / 2] = -(half_at(head + 2) * (float)(head[4 + i] >> 4));
+            out->d[i % 2][i / 2] = d * (float)(head[4 + i] & 15);
+            out->m[i % 2][i / 2] = -(m * (float)(head[4 + i] >> 4));
         }
         break;
+    }
     case PL_Q4_K:
-    case PL_Q5_K:
+    case PL_Q5_K: {
+        const float d = half_at(head), m = half_at(head + 2);
         for (int g = 0; g < PL_SPAN_GROUPS; g++) {
-            out->d[0][g] = half_at(head) * head[4 + g];
-            out->m[0][g] = -(half_at(head + 2) * head[12 + g]);
+            out->d[0][g] = d * head[4 + g];
+            out->m[0][g] = -(m * head[12 + g]);
         }
         break;
+    }
     case PL_Q3_K:
-    case PL_Q6_K:
+    case PL_Q6_K: {
+        const float d = half_at(head);
         for (int i = 0; i < 16; i++)
-            out->d[i % 2][i / 2] = half_at(head) * (int8_t)head[2 + i];
+            out->d[i % 2][i / 2] = d * (int8_t)head[2 + i];
         break;
-    case PL_IQ4_XS:
+    }
+    case PL_IQ4_XS: {
+        const float d = half_at(head);
         for (int g = 0; g < PL_SPAN_GROUPS; g++)
-            out->d[0][g] = half_at(head) * (int8_t)head[2 + g];
+            out->d[0][g] = d * (int8_t)head[2 + g];
         break;
+    }
     case PL_MXFP4:
         for (int g = 0; g < PL_SPAN_GROUPS; g++)
             out->d[0][g] = pl_mxfp4_half_scale(head[g]);

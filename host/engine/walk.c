@@ -215,8 +215,6 @@ static sparse_op choose_sparse(const pl_step *t, int layer, int n)
         return NULL;
     if (n <= PL_SPARSE_ROWS)
         return t->ops->ffn_sparse;
-    if (n < PL_SPARSE_MANY_ROWS)
-        return NULL;
     return pl_ffn_sparse_fits(t->config->hidden) ? t->ops->ffn_sparse_many : NULL;
 }
 

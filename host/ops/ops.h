@@ -104,7 +104,6 @@ typedef void (*pl_op_draw)(pl_stream *s, const float *logits, int64_t vocab, int
 typedef void (*pl_op_take)(pl_stream *s, int32_t *id, const int32_t *from, pl_draw *const *draws, int n);
 
 #define PL_SPARSE_ROWS 8
-#define PL_SPARSE_MANY_ROWS 64
 
 /* Whether ffn_sparse_many finds room for its work in rows of H values: each span of 256 becomes 640 bytes. */
 static inline bool pl_ffn_sparse_fits(int64_t hidden)
@@ -213,9 +212,8 @@ typedef struct pl_ops {
      * there as integers; gate_out, up_out and mid's integers are work. NULL: there is none. */
     void (*ffn_sparse)(pl_stream *s, const pl_ffn *ffn);
 
-    /* The same for any number of rows, multiplying only what each row's gate lets through; worth it from
-     * PL_SPARSE_MANY_ROWS rows on. H fits (pl_ffn_sparse_fits()). x's integers, with room for those of `down`, are work in
-     * place of mid's. NULL: there is none. */
+    /* The same for any number of rows. H fits (pl_ffn_sparse_fits()). x's integers are work as well, with room for those of
+     * `down`; mid's need room for PL_SPARSE_ROWS rows only. NULL: there is none. */
     void (*ffn_sparse_many)(pl_stream *s, const pl_ffn *ffn);
 
     /* y[i] += norm(ffn[i]; norm);  S[k] at slot[i] = pred[k] + c[k] * (y - pred[0]);  gate_in[i] = S[0] * scale */

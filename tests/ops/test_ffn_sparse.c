@@ -331,16 +331,18 @@ Test(ffn_sparse, rows)
         check((sparse_case){PL_Q4_0, PL_Q8_0, 256, 1024, rows, 1.6448536f, rows % 2 == 0});
 }
 
-/* Numbers of rows that fill no list, no batch and no block; pieces of outputs with one slab. */
+/* Numbers of rows that fill no portion, no list, no batch and no block; pieces of outputs with one slab. */
 Test(ffn_sparse, many_rows)
 {
-    static const int rows[] = {9, 16, 17, 63, 64, 65, 255, 257, 511, 513};
+    static const int rows[] = {9, 15, 16, 17, 24, 25, 32, 40, 63, 64, 65, 255, 257, 511, 513};
     for (size_t i = 0; i < COUNT(rows); i++) {
         check((sparse_case){PL_Q4_0, PL_Q4_0, 256, 640, rows[i], 1.6448536f, rows[i] % 2 == 1});
         check((sparse_case){PL_Q4_K, PL_Q6_K, 256, 512, rows[i], 1.0f, rows[i] % 2 == 0});
     }
     for (size_t i = 0; i < COUNT(block_types); i++)
         check((sparse_case){block_types[i], block_types[i], 512, 512, 70, 1.2f, true});
+    for (size_t i = 0; i < COUNT(block_types); i++)
+        check((sparse_case){block_types[i], block_types[i], 512, 1024, 19, 1.6448536f, true});
 }
 
 /* Hidden sizes that are no whole slabs or spans. */
@@ -368,11 +370,14 @@ Test(ffn_sparse, not_a_number)
         check_run(&few[i], &r);
         free_run(&r);
     }
-    const sparse_case many = {PL_Q4_K, PL_Q6_K, 256, 512, 80, 1.6448536f, false};
-    r = make_run(&many, &rng);
-    r.x[256 * 77 + 7] = NAN;
-    check_run(&many, &r);
-    free_run(&r);
+    static const sparse_case many[] = {{PL_Q4_K, PL_Q6_K, 256, 512, 20, 1.6448536f, false},
+                                       {PL_Q4_K, PL_Q6_K, 256, 512, 80, 1.6448536f, false}};
+    for (size_t i = 0; i < COUNT(many); i++) {
+        r = make_run(&many[i], &rng);
+        r.x[256 * (many[i].rows - 3) + 7] = NAN;
+        check_run(&many[i], &r);
+        free_run(&r);
+    }
 }
 
 /* Groups of activations that are too small to count, beside others. */
