@@ -122,7 +122,8 @@ static void multiply_span(up_set *s, int panels, int64_t span)
         for (int i = 0; i < n; i++)
             PL_ISA_NAME(pl_terms)
         (s->call->up, x->sum + 2 * (at + (r + i) * ld), x->scale + at + (r + i) * ld, (int)ld, &terms[i]);
-        pl_tile_rows rows = {x->hi_lo + (at + r * ld) * 2 * PL_GROUP, x->scale + at + r * ld, terms, ld, n, 0};
+        pl_tile_rows rows = {
+            x->hi_lo + (at + r * ld) * 2 * PL_GROUP, x->scale + at + r * ld, terms, ld, n, 0, x->lo_zero};
         if (f->n > PL_DIRECT_ROWS)
             PL_ISA_NAME(pl_tile)(type, s->codes, panels, (int)ld, &rows, s->value[r], f->n);
         else

@@ -11,10 +11,10 @@
 
 typedef struct pl_head_coarse pl_head_coarse;
 
-/* What of a row of x decides how far products with it may be off; |x_b|: of a block of 32. */
+/* What of a row of x decides how far products with it may be off, with y_b of a block of 32 as in numerics.md. */
 typedef struct pl_head_reach {
-    float square; /* sum of |x_b|^2, times the bound's factor squared */
-    float fourth; /* root of the sum of |x_b|^4, likewise */
+    float length; /* root of the sum of y_b^2, times the bound's factor */
+    float fourth; /* fourth root of the sum of y_b^4, likewise */
 } pl_head_reach;
 
 size_t pl_head_coarse_bytes(int64_t rows, int64_t cols);

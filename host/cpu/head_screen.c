@@ -1,5 +1,6 @@
 #include "host/cpu/head_screen.h"
 
+#include "host/base/vec.h"
 #include "host/cpu/head_coarse.h"
 #include "host/cpu/panel.h"
 #include "host/cpu/stream.h"
@@ -21,7 +22,7 @@ struct pl_head_screen {
     int64_t panels, most; /* most: that may be computed exactly before reading all of them costs less */
     size_t panel_bytes;
     int skip;
-    float *best, *upper; /* [panels] of the present row */
+    float *best, *upper; /* [PL_HEAD_ROWS][panels] */
     float *heap;         /* [PL_HEAD_TOP] */
     int32_t *picked;     /* [most] panels */
     bool *done;          /* [panels] */
@@ -53,8 +54,8 @@ size_t pl_head_screen_bytes(int64_t rows, int64_t cols, pl_dtype type)
 static bool take_room(pl_head_screen *h)
 {
     size_t panels = (size_t)h->panels, most = (size_t)h->most;
-    h->best = calloc(panels, sizeof *h->best);
-    h->upper = calloc(panels, sizeof *h->upper);
+    h->best = calloc(PL_HEAD_ROWS * panels, sizeof *h->best);
+    h->upper = calloc(PL_HEAD_ROWS * panels, sizeof *h->upper);
     h->done = calloc(panels, sizeof *h->done);
     h->heap = calloc(PL_HEAD_TOP, sizeof *h->heap);
     h->picked = calloc(most, sizeof *h->picked);
@@ -128,29 +129,52 @@ static int64_t rows_of(const pl_head_screen *h, int64_t panel)
 typedef struct rate_job {
     pl_head_screen *h;
     const float *logits;
-    pl_head_reach reach;
-    _Atomic bool large;
+    int n;
+    const pl_head_reach *reach;
+    _Atomic bool large[PL_HEAD_ROWS];
 } rate_job;
 
+static float largest_lane(pl_part v)
+{
+    float largest = v[0];
+    for (int i = 1; i < PL_PART_LANES; i++)
+        largest = v[i] > largest ? v[i] : largest;
+    return largest;
+}
+
+/* The products and bounds of a panel. */
+static void rate_panel(rate_job *j, int row, int64_t panel, const float *coarse, const float *bound)
+{
+    pl_part best = part_set(-FLT_MAX), upper = best;
+    pl_parti large = {0};
+    for (int i = 0; i < PL_PANEL_ROWS; i += PL_PART_LANES) {
+        pl_part c = part_load(coarse + i), b = part_load(bound + i);
+        best = part_max(c, best);
+        upper = part_max(c + b, upper);
+        large |= ~((pl_part)((pl_parti)c & INT32_MAX) + b <= LARGEST); /* NaN, too */
+    }
+    j->h->best[row * j->h->panels + panel] = largest_lane(best);
+    j->h->upper[row * j->h->panels + panel] = largest_lane(upper);
+    for (int i = 0; i < PL_PART_LANES; i++)
+        if (large[i])
+            atomic_store_explicit(&j->large[row], true, memory_order_relaxed);
+}
+
+/* A panel is rated for all rows of x while what it keeps is at hand. */
 static void rate_panels(void *ctx, int64_t begin, int64_t end, int thread)
 {
     (void)thread;
     rate_job *j = ctx;
     for (int64_t p = begin; p < end; p++) {
-        const float *coarse = j->logits + p * PL_PANEL_ROWS;
-        float bound[PL_PANEL_ROWS], best = -FLT_MAX, upper = -FLT_MAX, size = 0;
         int64_t n = rows_of(j->h, p);
-        pl_head_coarse_bounds(j->h->coarse, p, &j->reach, bound);
-        for (int64_t i = 0; i < n; i++) {
-            float most = coarse[i] + bound[i], magnitude = fabsf(coarse[i]) + bound[i];
-            best = coarse[i] > best ? coarse[i] : best;
-            upper = most > upper ? most : upper;
-            size = magnitude <= size ? size : magnitude; /* NaN stays */
+        for (int row = 0; row < j->n; row++) {
+            const float *coarse = j->logits + row * j->h->w->rows + p * PL_PANEL_ROWS;
+            float bound[PL_PANEL_ROWS], whole[PL_PANEL_ROWS];
+            pl_head_coarse_bounds(j->h->coarse, p, &j->reach[row], bound);
+            for (int64_t i = 0; i < PL_PANEL_ROWS && n < PL_PANEL_ROWS; i++)
+                whole[i] = coarse[i < n ? i : 0];
+            rate_panel(j, row, p, n < PL_PANEL_ROWS ? whole : coarse, bound);
         }
-        j->h->best[p] = best;
-        j->h->upper[p] = upper;
-        if (!(size <= LARGEST))
-            atomic_store_explicit(&j->large, true, memory_order_relaxed);
     }
 }
 
@@ -256,22 +280,18 @@ static void spread_exact(pl_head_screen *h, pl_pool *pool, float *logits, int64_
     }
 }
 
-/* x: one row; logits: its coarse products. False: it takes the whole product. */
-static bool top_of_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const pl_act *x, const pl_head_reach *reach,
-                       float *logits, int k, float cap)
+/* x: one row, as rated; logits: for its outputs. False: it takes the whole product. */
+static bool top_of_row(pl_head_screen *h, pl_stream *s, const pl_ops *ops, const pl_act *x, const float *best,
+                       const float *upper, float *logits, int k, float cap)
 {
-    rate_job rate = {.h = h, .logits = logits, .reach = *reach};
-    pl_pool_for(s->pool, h->panels, 256, rate_panels, &rate);
-    if (rate.large)
-        return false;
     int64_t n = 0;
     memset(h->done, 0, (size_t)h->panels * sizeof *h->done);
-    if (!pick(h, h->best, kth_largest(h->best, h->panels, k, h->heap), &n))
+    if (!pick(h, best, kth_largest(best, h->panels, k, h->heap), &n))
         return false;
     multiply_picked(h, s, ops, x, 0, n, cap);
     float floor = kth_largest(h->exact, n * PL_PANEL_ROWS, k, h->heap);
     int64_t first = n;
-    if (!pick(h, h->upper, least_product(floor, cap), &n))
+    if (!pick(h, upper, least_product(floor, cap), &n))
         return false;
     multiply_picked(h, s, ops, x, first, n, cap);
     spread_exact(h, s->pool, logits, n);
@@ -358,12 +378,15 @@ void pl_head_screen_top(pl_head_screen *h, pl_stream *s, const pl_ops *ops, pl_a
     pl_head_reach reach[PL_HEAD_ROWS];
     pl_head_coarse_multiply(h->coarse, s, x, n, logits, reach);
     h->count.bytes += (int64_t)pl_head_screen_bytes(h->w->rows, h->w->cols, h->w->type);
-    h->count.products += 2 * n * h->w->rows * h->w->cols;
+    h->count.products += n * h->w->rows * h->w->cols;
+    rate_job rate = {.h = h, .logits = logits, .n = n, .reach = reach};
+    pl_pool_for(s->pool, h->panels, 256, rate_panels, &rate);
     for (int i = 0; i < n; i++) {
         pl_act row;
         float *out = logits + i * h->w->rows;
+        const float *best = h->best + i * h->panels, *upper = h->upper + i * h->panels;
         take_row(h, s, x, i, &row);
-        if (top_of_row(h, s, ops, &row, &reach[i], out, top[i], cap)) {
+        if (!rate.large[i] && top_of_row(h, s, ops, &row, best, upper, out, top[i], cap)) {
             h->count.screened++;
         } else {
             h->skip = SKIPPED_CALLS;

@@ -6,7 +6,8 @@
  *
  * u[k] in [0, 1) are random numbers, one a column, drawn once. Over the draw the errors e of a row are independent and
  * uniform whatever the weights, so that the error of its product with x, s^2 = sum D^2 x^2 / 12 over the row,
- * is sub-Gaussian: beyond 10 s with a probability below e^-50. Only the wanted rows need to be within the bound, at most
+ * is sub-Gaussian: beyond 10 s with a probability below e^-50. Activations are rounded to eight bits by random numbers,
+ * too, which makes s a little larger. Only the wanted rows need to be within the bound, at most
  * PL_HEAD_TOP of them: a step can miss one with a probability below 2^-64. No bound that holds for sure is of use: by
  * Cauchy-Schwarz it is 45 s for 2048 columns, and lets all rows pass.
  *

@@ -128,7 +128,7 @@ static pl_tile_rows rows_at(panel_piece *p, int r, int n, int64_t span)
     const pl_act *x = p->job->x;
     int64_t ld, at = pl_act_at(x, p->row + r, span, &ld);
     size_t ahead = r == 0 ? pl_span_bytes(p->type) : 0;
-    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, terms_at(p, span) + r, ld, n, ahead};
+    return (pl_tile_rows){x->hi_lo + at * 2 * PL_GROUP, x->scale + at, terms_at(p, span) + r, ld, n, ahead, x->lo_zero};
 }
 
 /* Rows of the run that starts at r: all read the same groups. */

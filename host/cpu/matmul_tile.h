@@ -50,6 +50,7 @@ typedef struct pl_tile_rows {
     int64_t ld;
     int n;
     size_t ahead; /* bytes after each packed span that should be in the cache soon */
+    bool lo_zero; /* as in pl_act */
 } pl_tile_rows;
 
 /* Rows [begin, end) of a span of pl_act.wide: tiles of PL_ACT_WIDE_ROWS rows, in which they are counted from the first

@@ -15,6 +15,7 @@
 #define HALF_ROWS 8
 #define SPANS_AHEAD 4 /* in the second-level cache */
 #define SUMS 4        /* at a time: with codes, operands and products they fit 16 registers */
+#define HI_SUMS 8     /* where there is no lo, which has as many */
 #define SIDE_PANELS 2 /* of 8-bit codes, which memory is too slow for rather than the arithmetic */
 #define FEW_BITS 5    /* of codes whose products with bytes may be added in 16 bits */
 #if defined(__AVXVNNI__)
@@ -239,6 +240,7 @@ INLINE scale_pair scales_of(panel_span w, int at, int n)
 /* Rows of x and halves of a panel's rows that are multiplied at once: sum[r * halves + i] is that of half first_half + i. */
 typedef struct tile_shape {
     int rows, halves, first_half;
+    bool lo; /* false: all lo are 0 */
 } tile_shape;
 
 INLINE __m256i add_bytes(__m256i sum, __m256i code, __m256i x)
@@ -261,19 +263,21 @@ INLINE __m256i join(__m256i hi, __m256i lo)
 }
 
 /* sum += chunks [begin, end) of group g, so few that their sums of bytes are exact. */
-INLINE void add_run(panel_span w, tile_shape s, int g, int begin, int end, const pl_tile_rows *rows, __m256i sum[SUMS])
+INLINE void add_run(panel_span w, tile_shape s, int g, int begin, int end, const pl_tile_rows *rows,
+                    __m256i sum[HI_SUMS])
 {
-    __m256i hi[SUMS], lo[SUMS];
+    __m256i hi[HI_SUMS], lo[HI_SUMS];
     for (int i = 0; i < s.rows * s.halves; i++)
         hi[i] = lo[i] = _mm256_setzero_si256();
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < s.rows * s.halves; i++) {
             const int8_t *x = rows->hi_lo + (i / s.halves * rows->ld + g) * 2 * PL_GROUP + 4 * c;
             __m256i v = codes_of(w, g, c, s.first_half + i % s.halves);
             hi[i] = add_bytes(hi[i], v, broadcast4(x));
-            lo[i] = add_bytes(lo[i], v, broadcast4(x + PL_GROUP));
+            if (s.lo)
+                lo[i] = add_bytes(lo[i], v, broadcast4(x + PL_GROUP));
         }
     }
     for (int i = 0; i < s.rows * s.halves; i++)
@@ -281,11 +285,11 @@ INLINE void add_run(panel_span w, tile_shape s, int g, int begin, int end, const
 }
 
 /* The same in 16 bits, of any codes. */
-INLINE void add_words(panel_span w, tile_shape s, int g, int begin, int end, const wide_row *x, __m256i sum[SUMS])
+INLINE void add_words(panel_span w, tile_shape s, int g, int begin, int end, const wide_row *x, __m256i sum[HI_SUMS])
 {
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < s.rows * s.halves; i++) {
             const int32_t *pair = x[i / s.halves].pair[g] + 2 * c;
             __m256i v = codes_of(w, g, c, s.first_half + i % s.halves);
@@ -297,7 +301,7 @@ INLINE void add_words(panel_span w, tile_shape s, int g, int begin, int end, con
 }
 
 INLINE void add_chunks(panel_span w, tile_shape s, int g, int begin, int end, const pl_tile_rows *rows,
-                       const wide_row *x, __m256i sum[SUMS])
+                       const wide_row *x, __m256i sum[HI_SUMS])
 {
     const int run = BYTE_BITS == 8 || w.bits <= 4 || end - begin <= 4 ? end - begin : 4;
     if (w.bits > BYTE_BITS) {
@@ -310,11 +314,11 @@ INLINE void add_chunks(panel_span w, tile_shape s, int g, int begin, int end, co
 
 /* Adds half h of group g, or all of it. */
 INLINE void add_part(pl_panel_kind kind, panel_span w, tile_shape s, int g, int h, const pl_tile_rows *rows,
-                     const wide_row *x, __m256 acc[SUMS])
+                     const wide_row *x, __m256 acc[HI_SUMS])
 {
     const int begin = 4 * h, end = pl_has_halves(kind) ? begin + 4 : 8;
     const int at = pl_has_halves(kind) ? 2 * g + h : g;
-    __m256i sum[SUMS];
+    __m256i sum[HI_SUMS];
     scale_pair scales[2];
     for (int i = 0; i < s.rows * s.halves; i++)
         sum[i] = pl_has_minimum(kind) ? _mm256_setzero_si256() : _mm256_set1_epi32(rows->terms[i / s.halves].start[at]);
@@ -335,7 +339,7 @@ INLINE void multiply_shape(pl_panel_kind kind, panel_span w, tile_shape s, int g
                            const wide_row *x, float *out)
 {
     for (s.first_half = 0; s.first_half < 2; s.first_half += s.halves) {
-        __m256 acc[SUMS];
+        __m256 acc[HI_SUMS];
         float *to = out + HALF_ROWS * s.first_half;
         for (int i = 0; i < s.rows * s.halves; i++)
             acc[i] = _mm256_loadu_ps(to + i / s.halves * PL_PANEL_ROWS + i % s.halves * HALF_ROWS);
@@ -351,14 +355,14 @@ INLINE void multiply_shape(pl_panel_kind kind, panel_span w, tile_shape s, int g
     }
 }
 
-INLINE void multiply(pl_panel_kind kind, panel_span w, int groups, const pl_tile_rows *rows, const wide_row *x,
+INLINE void multiply(pl_panel_kind kind, panel_span w, bool lo, int groups, const pl_tile_rows *rows, const wide_row *x,
                      float *out)
 {
     switch (rows->n) {
-    case 1: multiply_shape(kind, w, (tile_shape){1, 2, 0}, groups, rows, x, out); break;
-    case 2: multiply_shape(kind, w, (tile_shape){2, 2, 0}, groups, rows, x, out); break;
-    case 3: multiply_shape(kind, w, (tile_shape){3, 1, 0}, groups, rows, x, out); break;
-    default: multiply_shape(kind, w, (tile_shape){4, 1, 0}, groups, rows, x, out); break;
+    case 1: multiply_shape(kind, w, (tile_shape){1, 2, 0, lo}, groups, rows, x, out); break;
+    case 2: multiply_shape(kind, w, (tile_shape){2, 2, 0, lo}, groups, rows, x, out); break;
+    case 3: multiply_shape(kind, w, (tile_shape){3, lo ? 1 : 2, 0, lo}, groups, rows, x, out); break;
+    default: multiply_shape(kind, w, (tile_shape){4, lo ? 1 : 2, 0, lo}, groups, rows, x, out); break;
     }
 }
 
@@ -366,9 +370,9 @@ INLINE void multiply_codes(pl_panel_kind kind, bool few_bits, const pl_span_code
                            const pl_tile_rows *rows, const wide_row *x, float *out)
 {
     if (few_bits)
-        multiply(kind, (panel_span){.codes = codes, .bits = FEW_BITS}, groups, rows, x, out);
+        multiply(kind, (panel_span){.codes = codes, .bits = FEW_BITS}, true, groups, rows, x, out);
     else
-        multiply(kind, (panel_span){.codes = codes, .bits = 8}, groups, rows, x, out);
+        multiply(kind, (panel_span){.codes = codes, .bits = 8}, true, groups, rows, x, out);
 }
 
 static __attribute__((noinline)) void multiply_unpacked(pl_panel_type t, const pl_span_codes *codes, int groups,
@@ -392,7 +396,8 @@ static pl_tile_rows rows_from(const pl_tile_rows *rows, int r)
                           rows->terms + r,
                           rows->ld,
                           left < SUMS ? left : SUMS,
-                          0};
+                          0,
+                          rows->lo_zero};
 }
 
 void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, int groups, const pl_tile_rows *rows,
@@ -414,8 +419,8 @@ INLINE void multiply_side_by_side(pl_dtype type, const uint8_t *const span[SIDE_
                                   const pl_tile_rows *rows, const wide_row *x, float *acc, int64_t acc_ld)
 {
     const pl_panel_type t = pl_panel_describe(type);
-    const tile_shape shape = {1, 2, 0};
-    __m256 sum[SIDE_PANELS][SUMS];
+    const tile_shape shape = {1, 2, 0, true};
+    __m256 sum[SIDE_PANELS][HI_SUMS];
     for (int i = 0; i < 2 * SIDE_PANELS; i++)
         sum[i / 2][i % 2] = _mm256_loadu_ps(acc + i / 2 * acc_ld * PL_PANEL_ROWS + i % 2 * HALF_ROWS);
     for (int g = 0; g < groups; g++) {
@@ -441,7 +446,11 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
     }
     for (int p = 0; p < n_panels; p++) {
         panel_span w = {.packed = span[p], .type = type, .bits = pl_code_bits(t)};
-        multiply(t.kind, w, groups, rows, x, acc + p * acc_ld * PL_PANEL_ROWS);
+        float *out = acc + p * acc_ld * PL_PANEL_ROWS;
+        if (type == PL_Q4_0 && rows->lo_zero)
+            multiply(t.kind, w, false, groups, rows, x, out);
+        else
+            multiply(t.kind, w, true, groups, rows, x, out);
     }
 }
 

@@ -191,7 +191,8 @@ void pl_many_amx(pl_dtype type, const pl_wide_codes *w, int n_panels, int groups
                              rows->terms + r,
                              rows->ld,
                              n,
-                             r == 0 ? rows->ahead : 0};
+                             r == 0 ? rows->ahead : 0,
+                             rows->lo_zero};
         if (n != configured)
             configure(n, PL_GROUP >> pl_has_halves(kind));
         configured = n;

@@ -51,6 +51,7 @@ typedef struct pl_act {
     int32_t *sum;
     void *wide;
     bool rounded;       /* products of many rows of block-typed weights may round their operands */
+    bool lo_zero;       /* all lo are 0: products may leave them out, those of Q4_0 do */
     bool integers_only; /* nobody will read f32: whoever makes both need not write it */
 } pl_act;
 

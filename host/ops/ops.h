@@ -18,7 +18,7 @@
 #include "host/ops/matmul.h"
 
 #define PL_STREAMS 4
-#define PL_HEAD_ROWS 3
+#define PL_HEAD_ROWS 8
 #define PL_HEAD_TOP 128
 #define PL_HEAD_GUESS (-1)
 

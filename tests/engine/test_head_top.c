@@ -3,7 +3,7 @@
 #include "host/cpu/stream.h"
 #include "host/engine/sampler.h"
 #include "host/engine/session.h"
-#include "tests/engine/goldens.h"
+#include "tests/engine/served.h"
 
 #include <criterion/criterion.h>
 #include <string.h>
@@ -44,7 +44,7 @@ static answer ask(fixture *f, const char *question, pl_sampling sampling, pl_dra
 
 static pl_head_screen_count counted(const fixture *f)
 {
-    return pl_head_screen_counted(f->session->engine->backend->stream->screen);
+    return pl_head_screen_counted(f->engine->backend->stream->screen);
 }
 
 static void check_answers(pl_sampling sampling, bool screens)
@@ -94,6 +94,38 @@ Test(head_top, where_all_logits_count_the_whole_head_is_read)
     sampling = pl_sampling_default();
     sampling.top_k = 0;
     check_answers(sampling, false);
+}
+
+/* Side by side, eight rows a step, each finds what it finds alone in the whole head. */
+Test(head_top, of_eight_answers_at_once)
+{
+    enum { N = 8, TOKENS = 200 };
+    const pl_engine_params engine = {.sessions = N};
+    bench b = bench_open(&engine, NULL);
+    static served of[N];
+    int32_t ids[N][20];
+    ((pl_ops *)(uintptr_t)b.alone.session->engine->backend->ops)->head_top = NULL;
+    for (int i = 0; i < N; i++) {
+        fill_ids(ids[i], 20, i);
+        served_init(&of[i], &b.crowd, ids[i], 20, TOKENS);
+        if (i % 2) {
+            of[i].request.generation.sampling = pl_sampling_default();
+            of[i].request.generation.sampling.seed = (uint64_t)i;
+            of[i].request.generation.sampling.top_k = 1 << i / 2;
+        }
+        served_submit(&of[i], b.scheduler);
+    }
+    crowd_wait(&b.crowd, N);
+    for (int i = 0; i < N; i++) {
+        heard alone;
+        answer_alone(b.alone.session, &of[i], NULL, &alone);
+        expect_same(&of[i], &alone, "beside seven others");
+        served_free(&of[i]);
+    }
+    pl_head_screen_count count = counted(&b.served);
+    cr_assert_gt(count.screened, N * TOKENS / 2, "%lld in %lld steps", (long long)count.screened,
+                 (long long)count.calls);
+    bench_close(&b);
 }
 
 /* What another path proposes is guessed, and nothing else. */
