@@ -13,34 +13,24 @@ if [ -z "$nvcc" ]; then
     echo 'no nvcc: kernels are not compiled for cards here'
     exit 0
 fi
+mkdir -p build
 version=$("$nvcc" --version | sed -nE 's/.*release ([0-9.]+).*/\1/p')
-out=$(mktemp -d)
-trap 'rm -rf "$out"' EXIT
 
-# compile <kernel file>: ptxas's report, into $out.
-compile() {
-    local name=${1##*/} code=()
-    for arch in $archs; do
-        code+=(-gencode "arch=compute_$arch,code=sm_$arch")
-    done
-    "$nvcc" -std=c++17 -O3 -I. "${code[@]}" -Werror all-warnings -Xptxas -v,--warn-on-spills,-Werror \
-        -c "$1" -o "$out/$name.o" >"$out/$name.report" 2>&1 && return
-    echo "$1 does not compile, or spills:"
-    grep -vE '^ptxas info|bytes stack frame' "$out/$name.report"
-    return 1
-}
-export -f compile
-export out nvcc archs
-
-grep -lF KD_LAUNCH cuda/*.cu | xargs -P "$(nproc)" -I{} bash -c 'compile {}' || exit 1
+# Compiled as users have it, and for the other stages too; .ci/keep_report.sh makes a spill an error.
+if ! { cmake --preset release -DCMAKE_CUDA_COMPILER_LAUNCHER="$PWD/.ci/keep_report.sh" &&
+    cmake --build --preset release --target pl_cuda; } >build/kernels.log 2>&1; then
+    grep -vE '^\[[0-9]+/[0-9]+\] Building|^-- ' build/kernels.log
+    echo 'kernels do not compile, or spill; all of it in build/kernels.log'
+    exit 1
+fi
 
 # One line for each kernel: registers by architecture, then the bytes of static shared memory and of stack, the most
 # of all architectures.
 summarise() {
     echo "# Kernels as nvcc $version compiles them: registers for sm_${archs// / }, static shared memory, stack (bytes)."
     echo '# Written by .ci/check_kernels.sh update'
-    for report in "$out"/*.report; do
-        c++filt <"$report" | awk -v file="$(basename "$report" .cu.report)" -v archs="$archs" '
+    for source in cuda/*.cu; do
+        c++filt <"build/release/CMakeFiles/pl_cuda.dir/$source.o.report" | awk -v file="$(basename "$source" .cu)" -v archs="$archs" '
             /Compiling entry function/ {
                 n = split($0, part, "\047")
                 arch = part[n - 1]

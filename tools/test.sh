@@ -6,7 +6,7 @@
 set -u
 cd "$(dirname "$0")/.."
 
-all='setup format layers headers forbidden dialect docs gcc clang asan tsan fuzz cuda kernels tidy page demo'
+all='setup format layers headers forbidden dialect docs gcc clang asan tsan fuzz kernels cuda tidy page demo'
 quick='format layers headers forbidden dialect docs gcc'
 
 passed=0
@@ -51,11 +51,13 @@ stage_page() { tests/serve/ui/run.py; }
 stage_tidy() { cmake --preset clang && .ci/tidy.sh build/clang; }
 stage_demo() { tools/demo.sh 'What is the capital of France?' | tee /dev/stderr | grep -q Paris; }
 
-# What users build: with the CUDA part where nvcc is found, and without it everywhere.
-stage_cuda() {
-    for preset in release nocuda; do
-        build $preset && build/$preset/pleiad inspect tools/demo_model/demo.gguf || return
-    done
+# What users build, with the CUDA part where nvcc is found; stage gcc has the program without it. What stage kernels
+# compiled is used again.
+stage_cuda() { build release && build/release/pleiad inspect tools/demo_model/demo.gguf; }
+
+# said_by_failed_tests <log>: what ctest shows of tests that failed, the first lines of it.
+said_by_failed_tests() {
+    awk '/^ *[0-9]+\/[0-9]+ Test +#/ { failed = /\*\*\*/ } /^ +Start +[0-9]+:/ { failed = 0 } failed' "$1" | head -n 60
 }
 
 run_stage() {
@@ -79,7 +81,7 @@ run_stage() {
     fi
     failures="$failures $name"
     printf 'FAIL  %-10s %4d s%s; all of it in %s\n' "$name" $((SECONDS - start)) "$note" "$log"
-    tail -n 40 "$log" | sed 's/^/      /'
+    { said_by_failed_tests "$log" && tail -n 40 "$log"; } | sed 's/^/      /'
 }
 
 stages=${*:-all}

@@ -11,7 +11,7 @@
 #include "host/batch/worker.h"
 
 #define DEMO PL_TEST_DATA "/../tools/demo_model/demo.gguf"
-#define LINES 200
+#define LINES 80
 #define TOKENS 6
 
 /* ---- a source ---------------------------------------------------------------------------------- */

@@ -63,10 +63,10 @@ Test(bench_run, all_sequences_are_under_way_while_the_clock_runs)
 {
     static const pl_bench_case cases[] = {
         {.n_gen = 5, .parallel = 2},
-        {.n_gen = 16, .parallel = 16},
-        {.n_gen = 5, .depth = 40, .parallel = 3},
-        {.n_gen = 16, .depth = 64, .parallel = 4},
-        {.n_gen = 3, .depth = 150, .parallel = 8},
+        {.n_gen = 6, .parallel = 16},
+        {.n_gen = 16, .depth = 24, .parallel = 4},
+        {.n_gen = 3, .depth = 40, .parallel = 8},
+        {.n_gen = 3, .depth = 150, .parallel = 2},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int32_t batch_rows = BATCH; batch_rows <= 8 * BATCH; batch_rows *= 8)
