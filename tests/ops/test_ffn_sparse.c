@@ -4,6 +4,7 @@
 #include "host/base/rng.h"
 #include "host/cpu/neuron.h"
 #include "host/cpu/pack.h"
+#include "tests/ops/acts.h"
 #include "tests/ops/block_scales.h"
 #include "tests/ops/ops_fixture.h"
 
@@ -71,23 +72,6 @@ static pl_weight load(pl_backend *b, const pl_tensor *t, pl_weight_layout layout
 static void free_weight(const pl_weight *w)
 {
     free((void *)(uintptr_t)w->data);
-}
-
-static pl_act make_act(int rows, int64_t cols)
-{
-    size_t blocks = (size_t)((cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK);
-    return (pl_act){.cols = cols,
-                    .blocks = (int64_t)blocks,
-                    .hi_lo = take((size_t)rows * blocks * 2 * PL_ACT_BLOCK),
-                    .scale = take((size_t)rows * blocks * sizeof(float)),
-                    .sum = take((size_t)rows * blocks * 2 * sizeof(int32_t))};
-}
-
-static void free_act(const pl_act *x)
-{
-    free(x->hi_lo);
-    free(x->scale);
-    free(x->sum);
 }
 
 /* ---- the layouts ---- */
@@ -183,10 +167,8 @@ static void run_dense(pl_backend *b, const sparse_run *r, pl_weight_layout up, p
 {
     const sparse_case *c = r->c;
     pl_weight w[3] = {load(b, &r->gate, PL_PANELS), load(b, &r->up, up), load(b, &r->down, down)};
-    pl_act x = make_act(c->rows, c->hidden), mid = make_act(c->rows, c->ffn);
+    pl_act x = act_open(r->x, c->hidden, c->rows, c->hidden, false), mid = act_open(NULL, 0, c->rows, c->ffn, false);
     float *h[2] = {take((size_t)(c->rows * c->ffn) * sizeof(float)), take((size_t)(c->rows * c->ffn) * sizeof(float))};
-    x.f32 = r->x;
-    x.ld = c->hidden;
     pl_matmul jobs[2];
     for (int i = 0; i < 2; i++)
         jobs[i] = (pl_matmul){.w = &w[i], .x = &x, .out = h[i], .out_ld = c->ffn, .n_rows = c->rows, .n_out = r->width};
@@ -202,8 +184,8 @@ static void run_dense(pl_backend *b, const sparse_run *r, pl_weight_layout up, p
         free_weight(&w[i]);
     for (int i = 0; i < 2; i++)
         free(h[i]);
-    free_act(&x);
-    free_act(&mid);
+    act_close(&x);
+    act_close(&mid);
 }
 
 typedef void (*sparse_op)(pl_stream *s, const pl_ffn *f);
@@ -214,12 +196,11 @@ static void run_sparse(pl_backend *b, sparse_op op, const sparse_run *r, int fir
     pl_weight w[3] = {load(b, &r->gate, PL_PANELS), load(b, &r->up, PL_NEURON_ROWS),
                       load(b, &r->down, PL_NEURON_COLUMNS)};
     cr_assert(w[1].layout == PL_NEURON_ROWS && w[2].layout == PL_NEURON_COLUMNS);
-    pl_act x = make_act(n, c->hidden > c->ffn ? c->hidden : c->ffn), mid = make_act(n, c->ffn);
+    int64_t most = c->hidden > c->ffn ? c->hidden : c->ffn; /* x gives way to the integers of `down` */
+    pl_act x = act_open(r->x + first * c->hidden, c->hidden, n, most, false), mid = act_open(NULL, 0, n, c->ffn, false);
     float *h[2] = {take((size_t)(n * c->ffn) * sizeof(float)), take((size_t)(n * c->ffn) * sizeof(float))};
     x.cols = c->hidden;
     x.blocks = (c->hidden + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
-    x.f32 = r->x + first * c->hidden;
-    x.ld = c->hidden;
     b->ops->quantize(b->stream, &x, n);
     pl_ffn f = {&w[0], &w[1], &w[2], &x, h[0], h[1], &mid, c->ffn, out + first * c->hidden, n, r->width + first, c->z};
     op(b->stream, &f);
@@ -227,8 +208,8 @@ static void run_sparse(pl_backend *b, sparse_op op, const sparse_run *r, int fir
         free_weight(&w[i]);
     for (int i = 0; i < 2; i++)
         free(h[i]);
-    free_act(&x);
-    free_act(&mid);
+    act_close(&x);
+    act_close(&mid);
 }
 
 static sparse_run make_run(const sparse_case *c, pl_rng *rng)

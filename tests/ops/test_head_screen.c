@@ -6,6 +6,7 @@
 #include "host/cpu/pack.h"
 #include "host/cpu/stream.h"
 #include "quant/encode.h"
+#include "tests/ops/acts.h"
 #include "tests/ops/ops_fixture.h"
 
 #include <criterion/criterion.h>
@@ -53,21 +54,7 @@ static void free_head(head *h)
 
 static pl_act make_act(const float *x, int rows)
 {
-    size_t blocks = COLS / PL_ACT_BLOCK, n = (size_t)rows * blocks;
-    return (pl_act){.f32 = x,
-                    .ld = COLS,
-                    .cols = COLS,
-                    .blocks = (int64_t)blocks,
-                    .hi_lo = aligned_alloc(64, n * 2 * PL_ACT_BLOCK),
-                    .scale = calloc(n, sizeof(float)),
-                    .sum = calloc(2 * n, sizeof(int32_t))};
-}
-
-static void free_act(pl_act *x)
-{
-    free(x->hi_lo);
-    free(x->scale);
-    free(x->sum);
+    return act_open(x, COLS, rows, COLS, false);
 }
 
 /* ---- against the whole product ---- */
@@ -127,10 +114,10 @@ static void check_rows(setting *s, const float *x, int n, const int32_t *top)
         pl_act one = make_act(x + i * COLS, 1);
         s->backend->ops->head_top(s->backend->stream, &s->head->w, &one, alone, 1, top + i, s->cap);
         check_row(whole + i * WORDS, alone, top[i]);
-        free_act(&one);
+        act_close(&one);
     }
     s->screened = pl_head_screen_counted(s->backend->stream->screen).screened;
-    free_act(&act);
+    act_close(&act);
     free(whole);
     free(got);
     free(alone);
@@ -147,7 +134,7 @@ static setting open_setting(const head *h, int threads, unsigned level, float ca
     pl_act act = make_act(x, 1);
     s.backend->ops->quantize(s.backend->stream, &act, 1);
     pl_head_screen_look(s.backend->stream->screen, s.backend->stream, &act, 1, room, room + WORDS);
-    free_act(&act);
+    act_close(&act);
     free(room);
     free(x);
     return s;
@@ -309,7 +296,7 @@ static void look(const head *h, unsigned level, const float *x, int n, float *co
     pl_act act = make_act(x, n);
     s.backend->ops->quantize(s.backend->stream, &act, n);
     pl_head_screen_look(s.backend->stream->screen, s.backend->stream, &act, n, coarse, bound);
-    free_act(&act);
+    act_close(&act);
     pl_backend_free(s.backend);
 }
 
@@ -351,7 +338,7 @@ static double largest_share(pl_dtype type, const float *w, const float *x, int n
         double share = fabs((double)coarse[i] - (double)whole[i]) / (double)bound[i];
         largest = share > largest ? share : largest;
     }
-    free_act(&act);
+    act_close(&act);
     free(whole);
     free(coarse);
     free(bound);
@@ -442,7 +429,7 @@ static void look_at_guess(const setting *s, const float *x, int n, bool looked[P
         cr_assert_eq(got[i], expected, "row %d, output %d is %g, expected %g", (int)(i / WORDS), (int)(i % WORDS),
                      (double)got[i], (double)expected);
     }
-    free_act(&act);
+    act_close(&act);
     free(whole);
     free(got);
 }

@@ -6,6 +6,7 @@
 #include "host/cpu/matmul.h"
 #include "host/cpu/pack.h"
 #include "host/cpu/panel.h"
+#include "tests/ops/acts.h"
 #include "tests/ops/block_scales.h"
 
 #include <criterion/criterion.h>
@@ -90,27 +91,17 @@ static operand pack(pl_pool *pool, const pl_tensor *t)
 
 static pl_act make_act(pl_rng *rng, int rows, int64_t cols)
 {
-    int64_t blocks = (cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK, ld = cols + 3;
+    int64_t ld = cols + 3;
     float *x = take((size_t)(rows * ld) * sizeof *x);
     for (int64_t i = 0; i < rows * ld; i++)
         x[i] = uniform(rng) * (i % 37 ? 1.0f : 30.0f);
-    return (pl_act){.f32 = x,
-                    .ld = ld,
-                    .cols = cols,
-                    .blocks = blocks,
-                    .hi_lo = take((size_t)(rows * blocks) * 2 * PL_ACT_BLOCK),
-                    .scale = take((size_t)(rows * blocks) * sizeof(float)),
-                    .sum = take((size_t)(rows * blocks) * 2 * sizeof(int32_t)),
-                    .wide = take(pl_act_wide_bytes(rows, blocks))};
+    return act_open(x, ld, rows, cols, true);
 }
 
 static void free_act(pl_act *x)
 {
     free((void *)(uintptr_t)x->f32);
-    free(x->hi_lo);
-    free(x->scale);
-    free(x->sum);
-    free(x->wide);
+    act_close(x);
 }
 
 static void free_tensor(pl_tensor *t)

@@ -5,6 +5,7 @@
 #include "host/cpu/matmul.h"
 #include "host/cpu/pack.h"
 #include "quant/encode.h"
+#include "tests/ops/acts.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -26,50 +27,21 @@ static pl_pool *make_pool(int threads)
     return pool;
 }
 
-static void *take(size_t bytes)
-{
-    void *p = aligned_alloc(64, (bytes + 127) / 64 * 64);
-    cr_assert_not_null(p);
-    return p;
-}
-
 static float *random_values(int64_t n)
 {
     pl_rng rng;
     pl_rng_seed(&rng, (uint64_t)n);
-    float *x = take((size_t)n * sizeof *x);
+    float *x = act_room((size_t)n * sizeof *x);
     for (int64_t i = 0; i < n; i++)
         x[i] = (float)(2 * pl_rng_uniform(&rng) - 1);
     return x;
-}
-
-static pl_act make_act(int rows, int64_t cols)
-{
-    int64_t blocks = (cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
-    return (pl_act){.f32 = random_values(rows * cols),
-                    .ld = cols,
-                    .cols = cols,
-                    .blocks = blocks,
-                    .hi_lo = take((size_t)(rows * blocks) * 2 * PL_ACT_BLOCK),
-                    .scale = take((size_t)(rows * blocks) * sizeof(float)),
-                    .sum = take((size_t)(rows * blocks) * 2 * sizeof(int32_t)),
-                    .wide = take(pl_act_wide_bytes(rows, blocks))};
-}
-
-static void free_act(pl_act *x)
-{
-    free((void *)(uintptr_t)x->f32);
-    free(x->hi_lo);
-    free(x->scale);
-    free(x->sum);
-    free(x->wide);
 }
 
 /* Random values as the type holds them. */
 static pl_tensor make_tensor(pl_dtype type, int64_t rows, int64_t cols)
 {
     float *values = random_values(rows * cols);
-    void *data = take((size_t)rows * pl_dtype_bytes(type, cols));
+    void *data = act_room((size_t)rows * pl_dtype_bytes(type, cols));
     pl_encoder_select(0)->encode(type, values, NULL, data, rows * cols);
     free(values);
     return (pl_tensor){"t", data, rows, cols, type};
@@ -89,9 +61,9 @@ static void run(const pl_matmul_kernels *k, pl_pool *pool, const pl_weight *w, p
 static void check_tensor(const team *t, const pl_tensor *tensor, pl_act *x, int n_rows)
 {
     pl_weight w;
-    void *packed = take(pl_pack_bytes(tensor));
+    void *packed = act_room(pl_pack_bytes(tensor));
     size_t bytes = (size_t)(2 * n_rows * tensor->rows) * sizeof(float);
-    float *want = take(bytes), *got = take(bytes);
+    float *want = act_room(bytes), *got = act_room(bytes);
     cr_assert_eq(pl_pack(t->three, tensor, packed, &w, NULL), PL_OK);
     const pl_matmul_kernels *last = NULL;
     for (size_t l = 0; l < COUNT(levels); l++) {
@@ -116,9 +88,11 @@ static void check_tensor(const team *t, const pl_tensor *tensor, pl_act *x, int 
 static void check(const team *t, pl_dtype type, int64_t rows, int64_t cols, int n_rows)
 {
     pl_tensor tensor = make_tensor(type, rows, cols);
-    pl_act x = make_act(n_rows, cols);
+    float *values = random_values(n_rows * cols);
+    pl_act x = act_open(values, cols, n_rows, cols, true);
     check_tensor(t, &tensor, &x, n_rows);
-    free_act(&x);
+    act_close(&x);
+    free(values);
     free((void *)(uintptr_t)tensor.data);
 }
 
