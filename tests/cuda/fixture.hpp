@@ -2,6 +2,7 @@
 #ifndef PL_TESTS_CUDA_FIXTURE_HPP
 #define PL_TESTS_CUDA_FIXTURE_HPP
 
+#include "host/ops/matmul.h"
 #include "tests/cuda/card.h"
 
 #include <criterion/criterion.h>
@@ -76,6 +77,22 @@ struct an_event {
         return e;
     }
 };
+
+/* Rows of activations as numbers, where there are, and as integers. */
+static inline pl_act act_of(const float *f32, int64_t ld, int64_t cols, int64_t rows, int8_t *hi_lo, float *scale,
+                            int32_t *sum)
+{
+    pl_act act = {};
+    act.f32 = f32;
+    act.ld = ld;
+    act.cols = cols;
+    act.blocks = (cols + PL_ACT_BLOCK - 1) / PL_ACT_BLOCK;
+    act.rows = rows;
+    act.hi_lo = hi_lo;
+    act.scale = scale;
+    act.sum = sum;
+    return act;
+}
 
 /* The same numbers on every machine, in [-1, 1). */
 static inline float a_number(uint32_t *state)

@@ -117,13 +117,13 @@ struct activations {
         hi_lo.resize((size_t)(rows * blocks) * 2 * PL_ACT_BLOCK);
         scale.resize((size_t)(rows * blocks));
         sum.resize((size_t)(rows * blocks) * 2);
-        host = {x.data(), ld, cols, blocks, rows, hi_lo.data(), scale.data(), sum.data(), nullptr, false, false};
+        host = act_of(x.data(), ld, cols, rows, hi_lo.data(), scale.data(), sum.data());
         pl_matmul_select(0)->quantize(pool, &host, rows);
         card_x.reset(new on_card<float>(x));
         card_hi_lo.reset(new on_card<int8_t>(hi_lo));
         card_scale.reset(new on_card<float>(scale));
         card_sum.reset(new on_card<int32_t>(sum));
-        card = {card_x->p, ld, cols, blocks, rows, card_hi_lo->p, card_scale->p, card_sum->p, nullptr, false, false};
+        card = act_of(card_x->p, ld, cols, rows, card_hi_lo->p, card_scale->p, card_sum->p);
     }
     activations(const activations &) = delete;
 };

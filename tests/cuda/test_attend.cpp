@@ -129,7 +129,7 @@ struct on_the_card {
           out((size_t)(c.n() * q_width)), scale((size_t)(c.n() * blocks)), hi_lo((size_t)(c.n() * blocks * 64)),
           sum((size_t)(c.n() * blocks * 2)),
           scratch(std::vector<char>(pl_cuda_attention_scratch(c.n(), c.heads, c.context()))),
-          act{out.p, q_width, q_width, blocks, 0, hi_lo.p, scale.p, sum.p, nullptr, false, false}
+          act(act_of(out.p, q_width, q_width, 0, hi_lo.p, scale.p, sum.p))
     {
     }
 

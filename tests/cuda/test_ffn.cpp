@@ -21,8 +21,7 @@ struct integers {
 
     integers(int n, int64_t cols, int64_t blocks)
         : hi_lo(std::vector<int8_t>((size_t)(n * blocks) * 64, 99)), scale(floats((size_t)(n * blocks), UNTOUCHED)),
-          sum(ints((size_t)(n * blocks) * 2, 99)), act{nullptr, 0,     cols,    blocks, n,    hi_lo.p,
-                                                       scale.p, sum.p, nullptr, false,  false}
+          sum(ints((size_t)(n * blocks) * 2, 99)), act(act_of(nullptr, 0, cols, n, hi_lo.p, scale.p, sum.p))
     {
     }
 };

@@ -33,8 +33,7 @@ struct integers {
 
     integers(int rows, int64_t cols)
         : blocks((cols + 31) / 32), hi_lo((size_t)(rows * blocks) * 64), scale((size_t)(rows * blocks)),
-          sum((size_t)(rows * blocks) * 2), act{nullptr, cols,  cols,    blocks, rows, hi_lo.p,
-                                                scale.p, sum.p, nullptr, false,  false}
+          sum((size_t)(rows * blocks) * 2), act(act_of(nullptr, cols, cols, rows, hi_lo.p, scale.p, sum.p))
     {
     }
 };

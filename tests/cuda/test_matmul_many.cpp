@@ -106,7 +106,7 @@ struct activations {
         hi_lo.resize(all * 2 * PL_ACT_BLOCK);
         scale.resize(all);
         sum.resize(2 * all);
-        host = {x.data(), ld, cols, blocks, n, hi_lo.data(), scale.data(), sum.data(), nullptr, false, false};
+        host = act_of(x.data(), ld, cols, n, hi_lo.data(), scale.data(), sum.data());
         pl_pool *pool = make_pool();
         pl_matmul_select(0)->quantize(pool, &host, n);
         pl_pool_free(pool);
@@ -114,7 +114,7 @@ struct activations {
         card_scale = new on_card<float>(scale);
         card_hi_lo = new on_card<int8_t>(hi_lo);
         card_sum = new on_card<int32_t>(sum);
-        card = {card_x->p, ld, cols, blocks, n, card_hi_lo->p, card_scale->p, card_sum->p, nullptr, false, false};
+        card = act_of(card_x->p, ld, cols, n, card_hi_lo->p, card_scale->p, card_sum->p);
     }
     activations(const activations &) = delete;
     ~activations()

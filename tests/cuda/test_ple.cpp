@@ -48,8 +48,8 @@ struct activations {
     pl_act act;
 
     activations(const floats &v, int64_t cols)
-        : x(v), hi_lo((size_t)(room * ((cols + 31) / 32) * 64)), scale(hi_lo.n / 64),
-          sum(hi_lo.n / 32), act{x.p, cols, cols, (cols + 31) / 32, 0, hi_lo.p, scale.p, sum.p, nullptr, false, false}
+        : x(v), hi_lo((size_t)(room * ((cols + 31) / 32) * 64)), scale(hi_lo.n / 64), sum(hi_lo.n / 32),
+          act(act_of(x.p, cols, cols, 0, hi_lo.p, scale.p, sum.p))
     {
     }
 };

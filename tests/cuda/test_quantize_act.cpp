@@ -55,14 +55,13 @@ static void check(pl_pool *pool, cudaStream_t stream, int rows, int64_t cols, in
     int64_t blocks = (cols + 31) / 32;
     std::vector<float> x = values(rows, ld, (uint64_t)(rows * 10000 + cols));
     integers want((size_t)(rows * blocks));
-    pl_act act = {x.data(),        ld,      cols,  blocks, 0, want.hi_lo.data(), want.scale.data(),
-                  want.sum.data(), nullptr, false, false};
+    pl_act act = act_of(x.data(), ld, cols, 0, want.hi_lo.data(), want.scale.data(), want.sum.data());
     pl_matmul_select(0)->quantize(pool, &act, rows);
     integers got((size_t)(rows * blocks));
     on_card<float> card_x(x), card_scale(got.scale);
     on_card<int8_t> card_hi_lo(got.hi_lo);
     on_card<int32_t> card_sum(got.sum);
-    pl_act card = {card_x.p, ld, cols, blocks, 0, card_hi_lo.p, card_scale.p, card_sum.p, nullptr, false, false};
+    pl_act card = act_of(card_x.p, ld, cols, 0, card_hi_lo.p, card_scale.p, card_sum.p);
     expect_done(pl_cuda_quantize(stream, &card, rows));
     expect_done(cudaStreamSynchronize(stream));
     cr_assert(card_hi_lo.get() == want.hi_lo, "codes of %d x %lld", rows, (long long)cols);
