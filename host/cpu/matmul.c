@@ -285,9 +285,12 @@ static int piece_panels(const pl_matmul *j)
     return j->n_rows <= FEW_ROWS ? PL_DIRECT_PANELS : PIECE_PANELS;
 }
 
-/* Short panels end before the prefetchers follow more streams than one. */
+/* Short panels end before the prefetchers follow more streams than one. More rows than two are bound by their products: panels
+ * side by side share what is made of the rows. */
 static int streams(const pl_tile_kernels *kernels, const pl_matmul *j, pl_panel_type type)
 {
+    if (j->n_rows > 2)
+        return PL_DIRECT_PANELS;
     return j->n_rows == 1 && type.bits == 8 && j->w->cols >= LONG_PANEL ? kernels->byte_streams : kernels->streams;
 }
 

@@ -87,7 +87,7 @@ typedef struct pl_many_kernels {
 } pl_many_kernels;
 
 typedef struct pl_tile_kernels {
-    int streams;      /* panels side by side that memory gives most for, of few rows; <= PL_DIRECT_PANELS */
+    int streams;      /* panels side by side that memory gives most for, of one row or two; <= PL_DIRECT_PANELS */
     int byte_streams; /* the same for one row of 8-bit codes */
 
     void (*unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out);

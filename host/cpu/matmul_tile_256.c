@@ -3,7 +3,8 @@
  *
  * Without vpdpbusd, pairs of products of bytes go through 16 bits (vpmaddubsw), where a few may be added before they must be
  * widened: eight of 4-bit codes, four of 5, as 15 * 128 * 2 * 8 < 2^15 and so on. Larger codes meet 128 * hi + lo in 16 bits:
- * the even bytes of a chunk are one operand, the odd ones another. */
+ * the even bytes of a chunk are one operand, the odd ones another. So do all codes of three and four rows: bytes need two sums
+ * where words need one, and with half as many sums both halves of a panel share the operands of the rows. */
 #include "host/cpu/matmul_tile.h"
 
 #include "host/base/isa.h"
@@ -15,13 +16,15 @@
 #define HALF_ROWS 8
 #define SPANS_AHEAD 4 /* in the second-level cache */
 #define SUMS 4        /* at a time: with codes, operands and products they fit 16 registers */
-#define HI_SUMS 8     /* where there is no lo, which has as many */
+#define HI_SUMS 8     /* where a row needs one: there is no lo, or words hold both */
 #define SIDE_PANELS 2 /* of 8-bit codes, which memory is too slow for rather than the arithmetic */
 #define FEW_BITS 5    /* of codes whose products with bytes may be added in 16 bits */
 #if defined(__AVXVNNI__)
 #define BYTE_BITS 8
+#define BYTE_ROWS SUMS
 #else
 #define BYTE_BITS FEW_BITS /* of codes that are multiplied as bytes */
+#define BYTE_ROWS 2        /* that share them */
 #endif
 
 _Static_assert(PL_DIRECT_ROWS <= SUMS, "rows that pl_direct() multiplies at once");
@@ -191,6 +194,11 @@ void PL_ISA_NAME(pl_unpack)(pl_dtype type, const uint8_t *span, int groups, pl_s
 
 /* ---- activations ---- */
 
+INLINE bool in_words(int bits, int rows)
+{
+    return bits > BYTE_BITS || rows > BYTE_ROWS;
+}
+
 /* A row's span in 16 bits: of chunk c of a group columns 0 and 2 in pair [2 c], 1 and 3 in [2 c + 1]. */
 typedef struct wide_row {
     int32_t pair[PL_SPAN_GROUPS][PL_GROUP / 2] __attribute__((aligned(32)));
@@ -240,7 +248,8 @@ INLINE scale_pair scales_of(panel_span w, int at, int n)
 /* Rows of x and halves of a panel's rows that are multiplied at once: sum[r * halves + i] is that of half first_half + i. */
 typedef struct tile_shape {
     int rows, halves, first_half;
-    bool lo; /* false: all lo are 0 */
+    bool lo;    /* false: all lo are 0 */
+    bool words; /* products of 16 bits */
 } tile_shape;
 
 INLINE __m256i add_bytes(__m256i sum, __m256i code, __m256i x)
@@ -304,7 +313,7 @@ INLINE void add_chunks(panel_span w, tile_shape s, int g, int begin, int end, co
                        const wide_row *x, __m256i sum[HI_SUMS])
 {
     const int run = BYTE_BITS == 8 || w.bits <= 4 || end - begin <= 4 ? end - begin : 4;
-    if (w.bits > BYTE_BITS) {
+    if (s.words) {
         add_words(w, s, g, begin, end, x, sum);
         return;
     }
@@ -355,14 +364,22 @@ INLINE void multiply_shape(pl_panel_kind kind, panel_span w, tile_shape s, int g
     }
 }
 
+INLINE void multiply_rows(pl_panel_kind kind, panel_span w, int n, bool lo, int groups, const pl_tile_rows *rows,
+                          const wide_row *x, float *out)
+{
+    const bool words = lo && in_words(w.bits, n);
+    const int halves = n <= 2 || words || !lo ? 2 : 1;
+    multiply_shape(kind, w, (tile_shape){n, halves, 0, lo, words}, groups, rows, x, out);
+}
+
 INLINE void multiply(pl_panel_kind kind, panel_span w, bool lo, int groups, const pl_tile_rows *rows, const wide_row *x,
                      float *out)
 {
     switch (rows->n) {
-    case 1: multiply_shape(kind, w, (tile_shape){1, 2, 0, lo}, groups, rows, x, out); break;
-    case 2: multiply_shape(kind, w, (tile_shape){2, 2, 0, lo}, groups, rows, x, out); break;
-    case 3: multiply_shape(kind, w, (tile_shape){3, lo ? 1 : 2, 0, lo}, groups, rows, x, out); break;
-    default: multiply_shape(kind, w, (tile_shape){4, lo ? 1 : 2, 0, lo}, groups, rows, x, out); break;
+    case 1: multiply_rows(kind, w, 1, lo, groups, rows, x, out); break;
+    case 2: multiply_rows(kind, w, 2, lo, groups, rows, x, out); break;
+    case 3: multiply_rows(kind, w, 3, lo, groups, rows, x, out); break;
+    default: multiply_rows(kind, w, 4, lo, groups, rows, x, out); break;
     }
 }
 
@@ -407,7 +424,7 @@ void PL_ISA_NAME(pl_tile)(pl_dtype type, const pl_span_codes *w, int n_panels, i
     for (int r = 0; r < rows->n; r += SUMS) {
         pl_tile_rows some = rows_from(rows, r);
         wide_row x[SUMS];
-        if (pl_code_bits(t) > BYTE_BITS)
+        if (in_words(pl_code_bits(t), some.n))
             widen(&some, groups, x);
         for (int p = 0; p < n_panels; p++)
             multiply_unpacked(t, w + p, groups, &some, x, acc + (p * acc_ld + r) * PL_PANEL_ROWS);
@@ -419,7 +436,7 @@ INLINE void multiply_side_by_side(pl_dtype type, const uint8_t *const span[SIDE_
                                   const pl_tile_rows *rows, const wide_row *x, float *acc, int64_t acc_ld)
 {
     const pl_panel_type t = pl_panel_describe(type);
-    const tile_shape shape = {1, 2, 0, true};
+    const tile_shape shape = {1, 2, 0, true, true};
     __m256 sum[SIDE_PANELS][HI_SUMS];
     for (int i = 0; i < 2 * SIDE_PANELS; i++)
         sum[i / 2][i % 2] = _mm256_loadu_ps(acc + i / 2 * acc_ld * PL_PANEL_ROWS + i % 2 * HALF_ROWS);
@@ -437,8 +454,9 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
                           float *acc, int64_t acc_ld)
 {
     const pl_panel_type t = pl_panel_describe(type);
+    const bool lo = type != PL_Q4_0 || !rows->lo_zero;
     wide_row x[SUMS];
-    if (pl_code_bits(t) > BYTE_BITS)
+    if (lo && in_words(pl_code_bits(t), rows->n))
         widen(rows, groups, x);
     if (t.bits == 8 && t.bits > BYTE_BITS && rows->n == 1 && n_panels == SIDE_PANELS) {
         multiply_side_by_side(type, span, groups, rows, x, acc, acc_ld);
@@ -447,10 +465,10 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
     for (int p = 0; p < n_panels; p++) {
         panel_span w = {.packed = span[p], .type = type, .bits = pl_code_bits(t)};
         float *out = acc + p * acc_ld * PL_PANEL_ROWS;
-        if (type == PL_Q4_0 && rows->lo_zero)
-            multiply(t.kind, w, false, groups, rows, x, out);
-        else
+        if (lo)
             multiply(t.kind, w, true, groups, rows, x, out);
+        else if (type == PL_Q4_0)
+            multiply(t.kind, w, false, groups, rows, x, out);
     }
 }
 
