@@ -140,11 +140,17 @@ static int run_length(const panel_piece *p, int r, int n, int64_t span)
     return run;
 }
 
+/* So many of `left` rows are multiplied next, at most `most`: of 8 twice 4, not 6 and 2. */
+static int even_share(int left, int most)
+{
+    int shares = (left + most - 1) / most;
+    return (left + shares - 1) / shares;
+}
+
 static void multiply_tiles(panel_piece *p, int64_t span, int r, int n)
 {
     for (int end = r + n; r < end;) {
-        int tiles = (end - r + PL_TILE_ROWS - 1) / PL_TILE_ROWS;
-        int some = (end - r + tiles - 1) / tiles; /* 8 rows: twice 4, not 6 and 2 */
+        int some = even_share(end - r, PL_TILE_ROWS);
         pl_tile_rows rows = rows_at(p, r, some, span);
         p->kernels->tile(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r],
                          BLOCK_ROWS);
@@ -199,8 +205,9 @@ static void multiply_few(panel_piece *p, int64_t span)
         at[i] = span_at(p, i, span);
     if (!p->terms_stay)
         fill_terms(p, span, p->n_rows);
-    for (int r = 0; r < p->n_rows; r += PL_DIRECT_ROWS) {
-        pl_tile_rows rows = rows_at(p, r, (int)smaller(PL_DIRECT_ROWS, p->n_rows - r), span);
+    for (int r = 0, some; r < p->n_rows; r += some) {
+        some = even_share(p->n_rows - r, PL_DIRECT_ROWS);
+        pl_tile_rows rows = rows_at(p, r, some, span);
         p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, p->acc[0][r], BLOCK_ROWS);
     }
 }
