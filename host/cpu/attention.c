@@ -122,29 +122,29 @@ static const char *page_at(const block *b, const float *from, int32_t t)
            (size_t)b->head * pl_kv_head_bytes(kv->type, b->job->heads.dim);
 }
 
-/* Asks for values before they are read a strip at a time: in small pieces they would come slowly. */
-static void fetch(const float *v, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 16)
-        __builtin_prefetch(v + i, 0, 2);
-}
+/* Keys or values in f32. */
+typedef struct page_rows {
+    const float *now;
+    const float *soon; /* as many that will be wanted soon and nobody has asked for, or NULL */
+} page_rows;
 
-/* Keys or values [t, t + n) of `page` in f32; next: a page that will be wanted soon, or NULL. */
-static const float *rows_of(const block *b, const char *page, int32_t t, int n, const char *next)
+/* [t, t + n) of `page`; next: a page that will be wanted soon, or NULL. */
+static page_rows rows_of(const block *b, const char *page, int32_t t, int n, const char *next)
 {
     pl_cache_type type = b->job->kv->type;
     int dim = b->job->heads.dim, first = t % PL_KV_PAGE;
+    int64_t at = (int64_t)first * dim;
     if (type == PL_CACHE_F32)
-        return (const float *)(const void *)page + (int64_t)first * dim;
+        return (page_rows){(const float *)(const void *)page + at,
+                           next ? (const float *)(const void *)next + at : NULL};
     PL_ISA_NAME(pl_kv_get)(type, page, first, n, dim, b->room, next);
-    return b->room;
+    return (page_rows){b->room, NULL};
 }
 
 /* How many of the keys from t on the inner loops take at once. */
-static int keys_at_once(const block *b, key_range keys, int32_t t)
+static int keys_at_once(key_range keys, int32_t t)
 {
-    int most = b->job->kv->type == PL_CACHE_F32 ? 2 * PL_ATTENTION_KEYS : PL_ATTENTION_KEYS;
-    return keys.to - t < most ? keys.to - t : most;
+    return keys.to - t < PL_ATTENTION_KEYS ? keys.to - t : PL_ATTENTION_KEYS;
 }
 
 static void score_page(const block *b, int first, int n, key_range keys, int32_t base)
@@ -154,11 +154,11 @@ static void score_page(const block *b, int first, int n, key_range keys, int32_t
     float *score[MAX_QUERIES];
     const char *page = page_at(b, b->job->kv->k, keys.from), *next = page_at(b, b->job->kv->v, keys.from);
     for (int32_t t = keys.from; t < keys.to;) {
-        int some = keys_at_once(b, keys, t);
-        const float *k = rows_of(b, page, t, some, next);
+        int some = keys_at_once(keys, t);
+        page_rows k = rows_of(b, page, t, some, next);
         for (int i = 0; i < queries; i++)
             score[i] = b->score[first * b->job->group + i] + (t - base);
-        PL_ISA_NAME(pl_attention_scores)(q, queries, k, some, b->job->heads.dim, score);
+        PL_ISA_NAME(pl_attention_scores)(q, queries, k.now, some, b->job->heads.dim, score, k.soon);
         t += some;
     }
 }
@@ -172,13 +172,11 @@ static void value_page(const block *b, int first, int n, key_range keys, int32_t
     const char *page = page_at(b, b->job->kv->v, keys.from);
     const char *next = after < b->fetch_to ? page_at(b, b->job->kv->k, after) : NULL;
     for (int32_t t = keys.from; t < keys.to;) {
-        int some = keys_at_once(b, keys, t);
-        const float *v = rows_of(b, page, t, some, next);
-        if (b->job->kv->type == PL_CACHE_F32)
-            fetch(v, (int64_t)some * b->job->heads.dim);
+        int some = keys_at_once(keys, t);
+        page_rows v = rows_of(b, page, t, some, next);
         for (int i = 0; i < queries; i++)
             weight[i] = b->score[first * b->job->group + i] + (t - base);
-        PL_ISA_NAME(pl_attention_values)(weight, queries, v, some, b->job->heads.dim, part);
+        PL_ISA_NAME(pl_attention_values)(weight, queries, v.now, some, b->job->heads.dim, part, v.soon);
         t += some;
     }
 }
@@ -205,36 +203,61 @@ static void walk_pages(const block *b, key_range segment, const key_range *keys,
     }
 }
 
-/* A score that is NaN makes the sum NaN, and so the row. */
-static pl_vec weights(pl_vec score, float top)
+/* PL_LANES scores become weights. A score that is NaN makes the sum NaN, and so the row. */
+static inline void weigh(float *score, float top)
 {
-    pl_vec x = score - top;
-    return vec_select(x == x, vec_exp(x), x);
+    pl_part x[PL_PARTS], e[PL_PARTS];
+    for (int i = 0; i < PL_PARTS; i++)
+        e[i] = x[i] = part_load(score + i * PL_PART_LANES) - top;
+    part_exp(e, PL_PARTS);
+    for (int i = 0; i < PL_PARTS; i++)
+        part_store(score + i * PL_PART_LANES, part_select(x[i] == x[i], e[i], x[i]));
+}
+
+static inline void add_lanes(pl_part sum[PL_PARTS], const float *x)
+{
+    for (int i = 0; i < PL_PARTS; i++)
+        sum[i] += part_load(x + i * PL_PART_LANES);
+}
+
+static float largest(const float *score, int n)
+{
+    pl_part best[PL_PARTS];
+    float lanes[PL_LANES], m;
+    int t = 0;
+    for (int i = 0; i < PL_PARTS; i++)
+        best[i] = part_set(-INFINITY);
+    for (; t + PL_LANES <= n; t += PL_LANES)
+        for (int i = 0; i < PL_PARTS; i++)
+            best[i] = part_max(best[i], part_load(score + t + i * PL_PART_LANES));
+    memcpy(lanes, best, sizeof lanes);
+    m = vec_largest(vec_load(lanes));
+    for (; t < n; t++)
+        m = score[t] > m ? score[t] : m;
+    return m;
 }
 
 /* Scores become weights; returns their sum, *top the maximum. */
 static float soften(float *score, int n, float *top)
 {
-    pl_vec best = vec_set(-INFINITY);
+    pl_part sum[PL_PARTS] = {{0}};
+    float lanes[PL_LANES] = {0};
     int t = 0;
-    for (; t + PL_LANES <= n; t += PL_LANES)
-        best = vec_max(best, vec_load(score + t));
-    float m = vec_largest(best);
-    for (; t < n; t++)
-        m = score[t] > m ? score[t] : m;
-    pl_vec sum = {0};
-    for (t = 0; t + PL_LANES <= n; t += PL_LANES) {
-        pl_vec e = weights(vec_load(score + t), m);
-        vec_store(score + t, e);
-        sum += e;
+    *top = largest(score, n);
+    for (; t + PL_LANES <= n; t += PL_LANES) {
+        weigh(score + t, *top);
+        add_lanes(sum, score + t);
     }
     if (t < n) {
-        int rest = n - t;
-        vec_store_part(score + t, weights(vec_load_part(score + t, rest), m), rest);
-        sum += vec_load_part(score + t, rest);
+        size_t rest = (size_t)(n - t) * sizeof *score;
+        memcpy(lanes, score + t, rest);
+        weigh(lanes, *top);
+        memcpy(score + t, lanes, rest);
+        memset(lanes + (n - t), 0, sizeof lanes - rest);
+        add_lanes(sum, lanes);
     }
-    *top = m;
-    return vec_sum(sum);
+    memcpy(lanes, sum, sizeof lanes);
+    return vec_sum(vec_load(lanes));
 }
 
 /* Where maximum and sum of a part are. */

@@ -7,6 +7,8 @@
 #include "host/base/vec.h"
 
 #if defined(__AVX2__)
+#include "host/cpu/in_order.h"
+
 #include <immintrin.h>
 #endif
 
@@ -17,7 +19,7 @@
 #define STRIP 4
 #elif defined(__AVX2__)
 #define WIDTH 8
-#define TILE_Q 2
+#define TILE_Q 4
 #define TILE_K 2
 #define STRIP 2
 #else
@@ -108,17 +110,15 @@ static inline __attribute__((always_inline)) void tile_step(tile *to, const floa
     }
 }
 
-/* The last dim % 16 values, filled up with zeros. */
-static inline __attribute__((always_inline)) void tile_rest(tile *to, const float *const *q, const float *const *k,
-                                                            int i, int rest, int tile_q, int tile_k)
+/* The last dim % 16 values of one query head and the keys, filled up with zeros. */
+static inline __attribute__((always_inline)) void tile_rest(tile *to, const float *q, const float *const *k, int i,
+                                                            int rest, int tile_k)
 {
-    float room[TILE_Q + TILE_K][PL_LANES] = {{0}};
-    const float *from_q[TILE_Q], *from_k[TILE_K];
-    for (int h = 0; h < tile_q; h++)
-        from_q[h] = memcpy(room[h], q[h] + i, (size_t)rest * sizeof(float));
+    float room[1 + TILE_K][PL_LANES] = {{0}};
+    const float *from_q = memcpy(room[0], q + i, (size_t)rest * sizeof(float)), *from_k[TILE_K];
     for (int t = 0; t < tile_k; t++)
-        from_k[t] = memcpy(room[TILE_Q + t], k[t] + i, (size_t)rest * sizeof(float));
-    tile_step(to, from_q, from_k, 0, tile_q, tile_k);
+        from_k[t] = memcpy(room[1 + t], k[t] + i, (size_t)rest * sizeof(float));
+    tile_step(to, &from_q, from_k, 0, 1, tile_k);
 }
 
 /* Of the first dim / 16 * 16 values. */
@@ -131,18 +131,18 @@ static inline __attribute__((always_inline)) tile tile_of(const float *const *q,
     return to;
 }
 
-static inline __attribute__((always_inline)) void score_tile(const float *const *q, const float *k, int dim,
-                                                             float *const *score, int at, int tile_q, int tile_k)
+/* One query head by tile_k keys. */
+static inline __attribute__((always_inline)) void score_tile(const float *q, const float *k, int dim, float *score,
+                                                             int tile_k)
 {
     const float *key[TILE_K];
     for (int t = 0; t < tile_k; t++)
         key[t] = k + (int64_t)t * dim;
-    tile of = tile_of(q, key, dim, tile_q, tile_k);
+    tile of = tile_of(&q, key, dim, 1, tile_k);
     if (dim % PL_LANES)
-        tile_rest(&of, q, key, dim / PL_LANES * PL_LANES, dim % PL_LANES, tile_q, tile_k);
-    for (int h = 0; h < tile_q; h++)
-        for (int t = 0; t < tile_k; t++)
-            score[h][at + t] = lanes_sum(of.sum[h][t]);
+        tile_rest(&of, q, key, dim / PL_LANES * PL_LANES, dim % PL_LANES, tile_k);
+    for (int t = 0; t < tile_k; t++)
+        score[t] = lanes_sum(of.sum[0][t]);
 }
 
 #if WIDTH == 16
@@ -188,55 +188,86 @@ static inline __attribute__((always_inline)) void score_block(const float *const
 
 #elif WIDTH == 8
 
-#define BLOCK_K 2
+#define BLOCK_K TILE_K
 
+/* Sums of piece p alone: of both, they do not fit the registers. */
+static inline __attribute__((always_inline)) void add_piece(const float *const *q, const float *k, int dim, int p,
+                                                            __m256 sum[TILE_Q][TILE_K])
+{
+    for (int h = 0; h < TILE_Q; h++)
+        for (int t = 0; t < TILE_K; t++)
+            sum[h][t] = _mm256_setzero_ps();
+    for (int i = p * WIDTH; i < dim; i += PL_LANES) {
+        __m256 key[TILE_K];
+        for (int t = 0; t < TILE_K; t++)
+            key[t] = pl_in_register(_mm256_loadu_ps(k + t * dim + i));
+        for (int h = 0; h < TILE_Q; h++) {
+            __m256 query = pl_in_register(_mm256_loadu_ps(q[h] + i));
+            for (int t = 0; t < TILE_K; t++)
+                sum[h][t] = _mm256_fmadd_ps(query, key[t], sum[h][t]);
+        }
+    }
+}
+
+/* The trees of lanes_sum(), of the first key in the lower half. */
 static inline __attribute__((always_inline)) void score_block(const float *const *q, const float *k, int dim,
                                                               float *const *score, int at)
 {
-    const float *key[TILE_K] = {k, k + dim};
-    tile of = tile_of(q, key, dim, TILE_Q, TILE_K);
-    __m256 half[TILE_Q];
+    __m256 first[TILE_Q][TILE_K], second[TILE_Q][TILE_K], half[TILE_Q];
+    add_piece(q, k, dim, 0, first);
+    add_piece(q, k, dim, 1, second);
     for (int h = 0; h < TILE_Q; h++) {
-        __m256 a = (__m256)(of.sum[h][0][0] + of.sum[h][0][1]), b = (__m256)(of.sum[h][1][0] + of.sum[h][1][1]);
+        __m256 a = _mm256_add_ps(first[h][0], second[h][0]), b = _mm256_add_ps(first[h][1], second[h][1]);
         half[h] = _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
     }
-    __m256 quarter = _mm256_add_ps(_mm256_shuffle_ps(half[0], half[1], 0x44),
-                                   _mm256_shuffle_ps(half[0], half[1], 0xee));
-    piece sums = (piece)_mm256_add_ps(_mm256_shuffle_ps(quarter, quarter, 0x88),
-                                      _mm256_shuffle_ps(quarter, quarter, 0xdd));
-    score[0][at] = sums[0];
-    score[0][at + 1] = sums[4];
-    score[1][at] = sums[1];
-    score[1][at + 1] = sums[5];
+    __m256 low = _mm256_add_ps(_mm256_shuffle_ps(half[0], half[1], 0x44), _mm256_shuffle_ps(half[0], half[1], 0xee));
+    __m256 high = _mm256_add_ps(_mm256_shuffle_ps(half[2], half[3], 0x44), _mm256_shuffle_ps(half[2], half[3], 0xee));
+    __m256 sums = _mm256_add_ps(_mm256_shuffle_ps(low, high, 0x88), _mm256_shuffle_ps(low, high, 0xdd));
+    __m128 key_0 = _mm256_castps256_ps128(sums), key_1 = _mm256_extractf128_ps(sums, 1);
+    __m128 of_01 = _mm_unpacklo_ps(key_0, key_1), of_23 = _mm_unpackhi_ps(key_0, key_1);
+    _mm_storel_pi((__m64 *)(void *)(score[0] + at), of_01);
+    _mm_storeh_pi((__m64 *)(void *)(score[1] + at), of_01);
+    _mm_storel_pi((__m64 *)(void *)(score[2] + at), of_23);
+    _mm_storeh_pi((__m64 *)(void *)(score[3] + at), of_23);
+}
+
+#else
+
+#define BLOCK_K TILE_K
+
+static void score_block(const float *const *q, const float *k, int dim, float *const *score, int at)
+{
+    score_tile(q[0], k, dim, score[0] + at, TILE_K);
 }
 
 #endif
 
-void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
-                                      float *const *score)
+/* Asks for what will be wanted soon, on the way and not all at once: others wait for memory, too. */
+static inline __attribute__((always_inline)) void ask_for(const float *p, int64_t n)
 {
-    int t = 0;
-#if WIDTH >= 8
-    for (; dim % PL_LANES == 0 && t + BLOCK_K <= n_k; t += BLOCK_K) {
-        const float *key = k + (int64_t)t * dim;
-        int h = 0;
-        for (; h + TILE_Q <= n_q; h += TILE_Q)
-            score_block(q + h, key, dim, score + h, t);
-        for (; h < n_q; h++)
-            for (int i = 0; i < BLOCK_K; i += TILE_K)
-                score_tile(q + h, key + (int64_t)i * dim, dim, score + h, t + i, 1, TILE_K);
+    for (int64_t i = 0; i < n; i += 16)
+        __builtin_prefetch(p + i, 0, 2);
+}
+
+/* Keys stay in the first-level cache, the queries of many rows do not. */
+void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
+                                      float *const *score, const float *soon)
+{
+    for (int h = 0, n; h < n_q; h += n) {
+        int t = 0;
+        n = h + TILE_Q <= n_q ? TILE_Q : 1;
+        for (; n == TILE_Q && dim % PL_LANES == 0 && t + BLOCK_K <= n_k; t += BLOCK_K) {
+            if (h == 0 && soon)
+                ask_for(soon + (int64_t)t * dim, (int64_t)BLOCK_K * dim);
+            score_block(q + h, k + (int64_t)t * dim, dim, score + h, t);
+        }
+        for (; t + TILE_K <= n_k; t += TILE_K)
+            for (int i = h; i < h + n; i++)
+                score_tile(q[i], k + (int64_t)t * dim, dim, score[i] + t, TILE_K);
+        for (; t < n_k; t++)
+            for (int i = h; i < h + n; i++)
+                score_tile(q[i], k + (int64_t)t * dim, dim, score[i] + t, 1);
     }
-#endif
-    for (; t + TILE_K <= n_k; t += TILE_K) {
-        int h = 0;
-        for (; h + TILE_Q <= n_q; h += TILE_Q)
-            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, TILE_Q, TILE_K);
-        for (; h < n_q; h++)
-            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, 1, TILE_K);
-    }
-    for (; t < n_k; t++)
-        for (int h = 0; h < n_q; h++)
-            score_tile(q + h, k + (int64_t)t * dim, dim, score + h, t, 1, 1);
 }
 
 /* ---- values -------------------------------------------------------------------------------------------- */
@@ -278,11 +309,13 @@ static void value_rest(const float *weight, const float *v, int n_v, int dim, fl
 }
 
 void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const float *v, int n_v, int dim,
-                                      float *const *acc)
+                                      float *const *acc, const float *soon)
 {
     int i = 0;
     for (; i + STRIP * WIDTH <= dim; i += STRIP * WIDTH) {
         int h = 0;
+        if (soon)
+            ask_for(soon + (int64_t)i * n_v, (int64_t)STRIP * WIDTH * n_v);
         for (; h + VALUE_Q <= n_q; h += VALUE_Q)
             value_tile(weight + h, v, n_v, dim, acc + h, i, VALUE_Q, STRIP);
         for (; h < n_q; h++)
