@@ -18,6 +18,13 @@
 #define MAX_QUERIES PL_ATTENTION_BLOCK
 _Static_assert(PL_ATTENTION_MAX_GROUP <= MAX_QUERIES, "a block has room for all heads of one row");
 
+/* Keys or values that are f32 already, taken at once: the first-level cache holds them beside a few queries. */
+#if defined(__AVX512F__)
+#define F32_KEYS (2 * PL_ATTENTION_KEYS)
+#else
+#define F32_KEYS PL_ATTENTION_KEYS
+#endif
+
 typedef struct attention_job {
     float *out;
     const float *q;
@@ -142,9 +149,10 @@ static page_rows rows_of(const block *b, const char *page, int32_t t, int n, con
 }
 
 /* How many of the keys from t on the inner loops take at once. */
-static int keys_at_once(key_range keys, int32_t t)
+static int keys_at_once(const block *b, key_range keys, int32_t t)
 {
-    return keys.to - t < PL_ATTENTION_KEYS ? keys.to - t : PL_ATTENTION_KEYS;
+    int most = b->job->kv->type == PL_CACHE_F32 ? F32_KEYS : PL_ATTENTION_KEYS;
+    return keys.to - t < most ? keys.to - t : most;
 }
 
 static void score_page(const block *b, int first, int n, key_range keys, int32_t base)
@@ -154,7 +162,7 @@ static void score_page(const block *b, int first, int n, key_range keys, int32_t
     float *score[MAX_QUERIES];
     const char *page = page_at(b, b->job->kv->k, keys.from), *next = page_at(b, b->job->kv->v, keys.from);
     for (int32_t t = keys.from; t < keys.to;) {
-        int some = keys_at_once(keys, t);
+        int some = keys_at_once(b, keys, t);
         page_rows k = rows_of(b, page, t, some, next);
         for (int i = 0; i < queries; i++)
             score[i] = b->score[first * b->job->group + i] + (t - base);
@@ -172,7 +180,7 @@ static void value_page(const block *b, int first, int n, key_range keys, int32_t
     const char *page = page_at(b, b->job->kv->v, keys.from);
     const char *next = after < b->fetch_to ? page_at(b, b->job->kv->k, after) : NULL;
     for (int32_t t = keys.from; t < keys.to;) {
-        int some = keys_at_once(keys, t);
+        int some = keys_at_once(b, keys, t);
         page_rows v = rows_of(b, page, t, some, next);
         for (int i = 0; i < queries; i++)
             weight[i] = b->score[first * b->job->group + i] + (t - base);
