@@ -151,7 +151,9 @@ static page_rows rows_of(const block *b, const char *page, int32_t t, int n, con
 /* How many of the keys from t on the inner loops take at once. */
 static int keys_at_once(const block *b, key_range keys, int32_t t)
 {
-    int most = b->job->kv->type == PL_CACHE_F32 ? F32_KEYS : PL_ATTENTION_KEYS;
+    int most = PL_ATTENTION_KEYS;
+    if (b->job->kv->type == PL_CACHE_F32)
+        most = F32_KEYS;
     return keys.to - t < most ? keys.to - t : most;
 }
 

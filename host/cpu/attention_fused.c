@@ -253,9 +253,10 @@ static inline __attribute__((always_inline)) void ask_for(const float *p, int64_
 void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
                                       float *const *score, const float *soon)
 {
-    for (int h = 0, n; h < n_q; h += n) {
+    for (int h = 0, n = TILE_Q; h < n_q; h += n) {
         int t = 0;
-        n = h + TILE_Q <= n_q ? TILE_Q : 1;
+        if (h + n > n_q)
+            n = 1;
         for (; n == TILE_Q && dim % PL_LANES == 0 && t + BLOCK_K <= n_k; t += BLOCK_K) {
             if (h == 0 && soon)
                 ask_for(soon + (int64_t)t * dim, (int64_t)BLOCK_K * dim);
