@@ -224,50 +224,30 @@ static inline void weigh(float *score, float top)
         part_store(score + i * PL_PART_LANES, part_select(x[i] == x[i], e[i], x[i]));
 }
 
-static inline void add_lanes(pl_part sum[PL_PARTS], const float *x)
-{
-    for (int i = 0; i < PL_PARTS; i++)
-        sum[i] += part_load(x + i * PL_PART_LANES);
-}
-
-static float largest(const float *score, int n)
-{
-    pl_part best[PL_PARTS];
-    float lanes[PL_LANES], m;
-    int t = 0;
-    for (int i = 0; i < PL_PARTS; i++)
-        best[i] = part_set(-INFINITY);
-    for (; t + PL_LANES <= n; t += PL_LANES)
-        for (int i = 0; i < PL_PARTS; i++)
-            best[i] = part_max(best[i], part_load(score + t + i * PL_PART_LANES));
-    memcpy(lanes, best, sizeof lanes);
-    m = vec_largest(vec_load(lanes));
-    for (; t < n; t++)
-        m = score[t] > m ? score[t] : m;
-    return m;
-}
-
 /* Scores become weights; returns their sum, *top the maximum. */
 static float soften(float *score, int n, float *top)
 {
-    pl_part sum[PL_PARTS] = {{0}};
-    float lanes[PL_LANES] = {0};
+    pl_vec best = vec_set(-INFINITY), sum = {0};
     int t = 0;
-    *top = largest(score, n);
-    for (; t + PL_LANES <= n; t += PL_LANES) {
-        weigh(score + t, *top);
-        add_lanes(sum, score + t);
+    for (; t + PL_LANES <= n; t += PL_LANES)
+        best = vec_max(best, vec_load(score + t));
+    float m = vec_largest(best);
+    for (; t < n; t++)
+        m = score[t] > m ? score[t] : m;
+    for (t = 0; t + PL_LANES <= n; t += PL_LANES) {
+        weigh(score + t, m);
+        sum += vec_load(score + t);
     }
     if (t < n) {
-        size_t rest = (size_t)(n - t) * sizeof *score;
-        memcpy(lanes, score + t, rest);
-        weigh(lanes, *top);
-        memcpy(score + t, lanes, rest);
-        memset(lanes + (n - t), 0, sizeof lanes - rest);
-        add_lanes(sum, lanes);
+        int rest = n - t;
+        float lanes[PL_LANES];
+        vec_store(lanes, vec_load_part(score + t, rest));
+        weigh(lanes, m);
+        memcpy(score + t, lanes, (size_t)rest * sizeof *score);
+        sum += vec_load_part(score + t, rest);
     }
-    memcpy(lanes, sum, sizeof lanes);
-    return vec_sum(vec_load(lanes));
+    *top = m;
+    return vec_sum(sum);
 }
 
 /* Where maximum and sum of a part are. */

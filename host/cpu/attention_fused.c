@@ -5,6 +5,7 @@
 #include "host/cpu/attention_fused.h"
 #include "host/base/isa.h"
 #include "host/base/vec.h"
+#include "host/cpu/prefetch.h"
 
 #if defined(__AVX2__)
 #include "host/cpu/in_order.h"
@@ -242,14 +243,8 @@ static void score_block(const float *const *q, const float *k, int dim, float *c
 
 #endif
 
-/* Asks for what will be wanted soon, on the way and not all at once: others wait for memory, too. */
-static inline __attribute__((always_inline)) void ask_for(const float *p, int64_t n)
-{
-    for (int64_t i = 0; i < n; i += 16)
-        __builtin_prefetch(p + i, 0, 2);
-}
-
-/* Keys stay in the first-level cache, the queries of many rows do not. */
+/* Keys stay in the first-level cache, the queries of many rows do not. What will be wanted soon is asked for a piece at a
+ * time: the products wait for memory, too. */
 void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const float *k, int n_k, int dim,
                                       float *const *score, const float *soon)
 {
@@ -259,7 +254,7 @@ void PL_ISA_NAME(pl_attention_scores)(const float *const *q, int n_q, const floa
             n = 1;
         for (; n == TILE_Q && dim % PL_LANES == 0 && t + BLOCK_K <= n_k; t += BLOCK_K) {
             if (h == 0 && soon)
-                ask_for(soon + (int64_t)t * dim, (int64_t)BLOCK_K * dim);
+                pl_prefetch(soon + (int64_t)t * dim, (size_t)dim * BLOCK_K * sizeof *soon);
             score_block(q + h, k + (int64_t)t * dim, dim, score + h, t);
         }
         for (; t + TILE_K <= n_k; t += TILE_K)
@@ -316,7 +311,7 @@ void PL_ISA_NAME(pl_attention_values)(const float *const *weight, int n_q, const
     for (; i + STRIP * WIDTH <= dim; i += STRIP * WIDTH) {
         int h = 0;
         if (soon)
-            ask_for(soon + (int64_t)i * n_v, (int64_t)STRIP * WIDTH * n_v);
+            pl_prefetch(soon + (int64_t)i * n_v, (size_t)n_v * STRIP * WIDTH * sizeof *soon);
         for (; h + VALUE_Q <= n_q; h += VALUE_Q)
             value_tile(weight + h, v, n_v, dim, acc + h, i, VALUE_Q, STRIP);
         for (; h < n_q; h++)

@@ -1,6 +1,7 @@
 #include "host/cpu/kv_rows.h"
 #include "host/base/isa.h"
 #include "host/base/vec.h"
+#include "host/cpu/prefetch.h"
 #include "quant/blocks.h"
 
 #include <math.h>
@@ -140,13 +141,6 @@ static inline __attribute__((always_inline)) void get_groups(const int8_t *code,
         out[i] = (float)code[i] * scales[whole];
 }
 
-/* Asks for a row of `next`. */
-static inline __attribute__((always_inline)) void fetch(const char *row, int64_t bytes)
-{
-    for (int64_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(row + i, 0, 2);
-}
-
 static void get_q8_row(const int8_t *code, const uint16_t *scale, int dim, float *out)
 {
     const int most = SCALES * PL_KV_GROUP;
@@ -162,8 +156,8 @@ static void get_q8(const char *page, int first, int n, int dim, float *out, cons
     for (int r = first; r < first + n; r++, out += dim) {
         int64_t code = (int64_t)r * dim, scale = (int64_t)PL_KV_PAGE * dim + r * scale_bytes;
         if (next) {
-            fetch(next + code, dim);
-            fetch(next + scale, scale_bytes);
+            pl_prefetch(next + code, (size_t)dim);
+            pl_prefetch(next + scale, (size_t)scale_bytes);
         }
         get_q8_row((const int8_t *)page + code, (const uint16_t *)(const void *)(page + scale), dim, out);
     }
@@ -173,7 +167,7 @@ static void get_f16_rows(const uint16_t *page, int first, int n, int dim, float 
 {
     for (int r = first; r < first + n; r++, out += dim) {
         if (next)
-            fetch((const char *)(next + (int64_t)r * dim), dim * (int64_t)sizeof *next);
+            pl_prefetch(next + (int64_t)r * dim, (size_t)dim * sizeof *next);
         get_f16(page + (int64_t)r * dim, dim, out);
     }
 }

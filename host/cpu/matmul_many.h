@@ -39,11 +39,4 @@ static inline const pl_wide_group *pl_wide_from(const pl_wide_group *g, int row)
     return (const pl_wide_group *)(const void *)(g->pair[0] + row);
 }
 
-/* To the second-level cache: rows of the next tile, while panels are multiplied by this one. */
-static inline __attribute__((always_inline)) void pl_prefetch(const uint8_t *p, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(p + i, 0, 2);
-}
-
 #endif

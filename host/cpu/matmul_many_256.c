@@ -7,6 +7,7 @@
 #include "host/base/isa.h"
 #include "host/cpu/in_order.h"
 #include "host/cpu/matmul_many.h"
+#include "host/cpu/prefetch.h"
 
 #include <immintrin.h>
 #include <string.h>

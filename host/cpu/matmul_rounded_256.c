@@ -6,6 +6,7 @@
 #include "host/cpu/in_order.h"
 #include "host/cpu/matmul_many_256.h"
 #include "host/cpu/matmul_rounded.h"
+#include "host/cpu/prefetch.h"
 
 #define HALF_ROWS 8 /* of a panel */
 #define PANELS 4

@@ -1,6 +1,7 @@
 /* Products of many rows with activations of 8 bits on AVX-512 with VNNI: one vpdpbusd for four columns, half of what
  * matmul_many_avx512.c takes. Eight rows and two panels are 16 sums. */
 #include "host/cpu/matmul_rounded.h"
+#include "host/cpu/prefetch.h"
 
 #define INLINE static inline __attribute__((always_inline))
 #define ROWS 8
