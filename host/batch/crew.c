@@ -89,6 +89,7 @@ static void fall_apart(pl_crew *c, const pl_error *why)
     pthread_mutex_unlock(&c->lock);
 }
 
+/* The time is that before messages are read: nobody who was heard of in time is lost because this thread was held up. */
 static void *run(void *arg)
 {
     pl_crew *c = arg;
@@ -96,9 +97,10 @@ static void *run(void *arg)
     for (;;) {
         bool any = false;
         pl_error err;
+        double now = pl_clock_seconds();
         pl_status status = hear(c, &any, &err);
         if (status == PL_OK)
-            status = c->role->turn(c, pl_clock_seconds(), &err);
+            status = c->role->turn(c, now, &err);
         if (status != PL_OK)
             fall_apart(c, &err);
         pthread_mutex_lock(&c->lock);

@@ -28,6 +28,8 @@ static void set_defaults(pl_http_params *p)
         p->read_timeout_s = 30;
     if (p->write_timeout_s <= 0)
         p->write_timeout_s = 30;
+    if (p->linger_s <= 0)
+        p->linger_s = 2;
     if (p->max_unsent_bytes == 0)
         p->max_unsent_bytes = (size_t)4 << 20;
 }
@@ -281,14 +283,15 @@ static void run_timers(pl_http *http)
     }
 }
 
-static void sweep(pl_http *http)
+/* now: before the sockets were last looked at, so that nobody is slow because the loop was. */
+static void sweep(pl_http *http, double now)
 {
-    if (!http->all || http->now < http->next_sweep)
+    if (!http->all || now < http->next_sweep)
         return;
-    http->next_sweep = http->now + sweep_period(http);
+    http->next_sweep = now + sweep_period(http);
     for (pl_connection *c = http->all, *next; c; c = next) {
         next = c->next;
-        pl_connection_sweep(c);
+        pl_connection_sweep(c, now);
     }
 }
 
@@ -341,12 +344,12 @@ pl_status pl_http_serve(pl_http *http, double drain_s, pl_error *err)
         http->now = pl_clock_seconds();
         obey_stops(http, drain_s);
         run_timers(http);
-        sweep(http);
         if (http->now >= http->later_at)
             work_on_later(http);
         settle(http);
         if (http->draining && !http->all && !http->inside)
             return PL_OK;
+        double looked = http->now;
         int n = epoll_wait(http->epoll, events, EVENTS, sleep_ms(http));
         if (n < 0 && errno != EINTR)
             return pl_fail(err, PL_ERR_IO, "cannot wait for clients: %s", strerror(errno));
@@ -354,5 +357,6 @@ pl_status pl_http_serve(pl_http *http, double drain_s, pl_error *err)
         for (int i = 0; i < n; i++)
             dispatch(http, &events[i]);
         settle(http);
+        sweep(http, looked);
     }
 }

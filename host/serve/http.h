@@ -40,6 +40,7 @@ typedef struct pl_http_params {
     int32_t max_connections; /* 0: 4096; more are closed at once with 503 */
     double read_timeout_s;   /* a request must have arrived; 0: 30 */
     double write_timeout_s;  /* a client must have taken something of what waits for it; 0: 30 */
+    double linger_s;         /* a client to which all is said must have closed its side; 0: 2 */
     size_t max_unsent_bytes; /* of one stream; a client that falls further behind is dropped; 0: 4 MiB */
     void (*log)(void *user, const pl_http_entry *entry); /* of each exchange that is over; NULL: none */
     void *log_user;

@@ -10,7 +10,6 @@
 
 #define SCRATCH_BYTES 65536
 #define KEPT_BYTES 16384 /* of a buffer that is empty */
-#define LINGER_S 2.0
 #define PACE_S 0.0001
 #define PACED 20 /* fewer streams than that are never too many */
 #define BODIES 8 /* largest bodies whose bytes may be there at once */
@@ -411,20 +410,20 @@ void pl_connection_drain(pl_connection *c)
         c->exchange.input(c->exchange.input_user, "", 0);
 }
 
-void pl_connection_sweep(pl_connection *c)
+void pl_connection_sweep(pl_connection *c, double now)
 {
     pl_http *http = c->http;
     bool arriving = c->state == PL_CONNECTION_BODY || (c->state == PL_CONNECTION_HEAD && pending(c) > 0);
-    double waited = http->now - c->since;
+    double waited = now - c->since;
     if (pl_connection_unsent(c) > 0) {
-        if (http->now - c->written_at <= http->params.write_timeout_s)
+        if (now - c->written_at <= http->params.write_timeout_s)
             return;
         drop_counted(c, &http->n_timed_out);
     } else if (arriving && waited > http->params.read_timeout_s) {
         atomic_fetch_add(&http->n_timed_out, 1);
         refuse(c, (pl_http_fault){408, "The request took too long to arrive."});
     } else if ((c->state == PL_CONNECTION_HEAD && waited > http->params.read_timeout_s) ||
-               (c->state == PL_CONNECTION_LINGER && waited > LINGER_S)) {
+               (c->state == PL_CONNECTION_LINGER && waited > http->params.linger_s)) {
         pl_connection_drop(c);
     }
 }

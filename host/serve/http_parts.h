@@ -138,10 +138,10 @@ void pl_http_accept(pl_http *http, int listener);
 /* http_connection.c */
 void pl_connection_open(pl_http *http, int fd, const char *peer, uint64_t peer_hash); /* takes fd */
 void pl_connection_event(pl_connection *c, uint32_t events);
-void pl_connection_settle(pl_connection *c); /* the work at the end of a turn */
-void pl_connection_sweep(pl_connection *c);  /* drops it where it is too slow */
-void pl_connection_drain(pl_connection *c);  /* no request may begin any more */
-void pl_connection_drop(pl_connection *c);   /* at once; calls gone */
+void pl_connection_settle(pl_connection *c);            /* the work at the end of a turn */
+void pl_connection_sweep(pl_connection *c, double now); /* drops it where it was too slow until then */
+void pl_connection_drain(pl_connection *c);             /* no request may begin any more */
+void pl_connection_drop(pl_connection *c);              /* at once; calls gone */
 void pl_connection_work(pl_connection *c);
 void pl_connection_free(pl_connection *c);
 size_t pl_connection_unsent(const pl_connection *c);

@@ -1,10 +1,15 @@
 /* A batch job without a model: what passes between ranks, for tests under mpirun and srun. The answer to a line is its text's
  * checksum, after some time.
  *
- *     crew_job IN OUT MICROSECONDS_A_LINE [lost=SECONDS] [die=RANK:LINES] [unable=RANK] [idle=RANK]
- *              [model=PATH] [share=auto|always|never]
+ *     crew_job IN OUT MICROSECONDS_A_LINE [lost=SECONDS] [die=RANK:LINES] [stay=RANK] [unable=RANK] [idle=RANK]
+ *              [meet=FOLDER] [model=PATH] [share=auto|always|never]
+ *
+ * So that what is to happen happens, however fast the other ranks are: with a folder to meet in, where they leave files, each
+ * goes on with its first line only when all have one, and rank 0 knows who is unable. Who is to stay, and the others where one
+ * is to die, are busy with their first lines until a signal comes.
  *
  * Each rank writes a line of JSON about itself. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,8 +27,9 @@
 typedef struct job {
     const char *in, *out, *model;
     double line_s, lost_s;
-    int die, unable, idle; /* ranks, -1: none */
+    int die, stay, unable, idle; /* ranks, -1: none */
     int64_t die_after;
+    const char *meet;
     pl_share_how how;
     int64_t taken;
     pl_input *input;
@@ -51,10 +57,14 @@ static bool read_option(job *j, const char *arg)
     char how[16];
     long after;
     if (sscanf(arg, "lost=%lf", &j->lost_s) == 1 || sscanf(arg, "unable=%d", &j->unable) == 1 ||
-        sscanf(arg, "idle=%d", &j->idle) == 1)
+        sscanf(arg, "idle=%d", &j->idle) == 1 || sscanf(arg, "stay=%d", &j->stay) == 1)
         return true;
     if (sscanf(arg, "die=%d:%ld", &j->die, &after) == 2) {
         j->die_after = after;
+        return true;
+    }
+    if (strncmp(arg, "meet=", 5) == 0) {
+        j->meet = arg + 5;
         return true;
     }
     if (strncmp(arg, "model=", 6) == 0) {
@@ -104,19 +114,54 @@ static pl_status answer(job *j, const pl_work_source *source, pl_work *work, pl_
     return source->give(source->user, &result, err);
 }
 
-static void work(job *j, int rank, const pl_work_source *source, pl_crew *crew)
+static void nap(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+}
+
+static const char *place_of(const job *j, int rank)
+{
+    static char path[4096];
+    snprintf(path, sizeof path, "%s/%d", j->meet, rank);
+    return path;
+}
+
+static void meet(const job *j, int rank, int size, pl_crew *crew)
+{
+    while (rank == 0 && j->unable >= 0 && pl_crew_working(crew) == size && !interrupted)
+        nap();
+    int fd = open(place_of(j, rank), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd >= 0)
+        close(fd);
+    for (int i = 0; i < size && rank != j->unable; i++)
+        while ((i == 0 || i != j->unable) && access(place_of(j, i), F_OK) != 0 && !interrupted)
+            nap();
+}
+
+/* With the first line in hand. */
+static void hold(const job *j, int rank, int size, pl_crew *crew)
+{
+    if (j->meet)
+        meet(j, rank, size, crew);
+    while ((rank == j->stay || (j->die >= 0 && rank != j->die)) && !interrupted)
+        nap();
+}
+
+static void work(job *j, int rank, int size, const pl_work_source *source, pl_crew *crew)
 {
     pl_work w;
     pl_error why;
     if (rank == j->unable) {
         pl_fail(&why, PL_ERR_MEMORY, "no engine here");
         pl_crew_cannot_work(crew, &why);
+        if (rank == 0 && j->meet)
+            meet(j, rank, size, crew);
     }
     while (rank != j->idle && source->take(source->user, &w)) {
-        if (rank == j->die && ++j->taken > j->die_after)
+        if (++j->taken > j->die_after && rank == j->die)
             raise(SIGKILL);
-        if (rank != j->die)
-            j->taken++;
+        if (j->taken == 1)
+            hold(j, rank, size, crew);
         if (interrupted && rank == 0)
             pl_dealer_stop(j->dealer, NULL);
         if (interrupted || answer(j, source, &w, &why) != PL_OK)
@@ -150,7 +195,7 @@ static pl_status run_ranks(job *j, pl_ranks *ranks, bool *broken, pl_error *err)
     pl_crew_params params = {.ranks = ranks, .desk = j->dealer ? &desk : NULL, .lost_after_s = j->lost_s, .say = say};
     PL_TRY(pl_crew_create(&params, &crew, err));
     pl_work_source source = pl_crew_source(crew);
-    work(j, ranks->rank, &source, crew);
+    work(j, ranks->rank, ranks->size, &source, crew);
     pl_status status = pl_crew_end(crew, broken, err);
     pl_crew_free(crew);
     fprintf(stderr,
@@ -162,7 +207,7 @@ static pl_status run_ranks(job *j, pl_ranks *ranks, bool *broken, pl_error *err)
 static pl_status run_alone(job *j, pl_error *err)
 {
     pl_work_source source = pl_dealer_source(j->dealer);
-    work(j, 0, &source, NULL);
+    work(j, 0, 1, &source, NULL);
     return pl_dealer_error(j->dealer, err);
 }
 
@@ -179,7 +224,7 @@ static pl_status run(job *j, pl_ranks *ranks, bool *broken, pl_error *err)
 
 int main(int argc, char **argv)
 {
-    job j = {.die = -1, .unable = -1, .idle = -1, .lost_s = 60, .file = {.fd = -1}};
+    job j = {.die = -1, .stay = -1, .unable = -1, .idle = -1, .lost_s = 60, .file = {.fd = -1}};
     pl_error err = {0};
     pl_ranks *ranks = NULL;
     bool broken = true; /* until the crew has ended: others wait for this rank */

@@ -8,6 +8,9 @@
 
 #include "host/base/clock.h"
 #include "host/base/rng.h"
+#include "host/batch/crew_message.h"
+
+#define VOUCH_S 0.1 /* after which the net says again that a rank is alive */
 
 typedef struct message {
     struct message *next;
@@ -21,12 +24,14 @@ typedef struct rank {
     pl_ranks ranks; /* first */
     local_net *net;
     message *first, **last;
-    double *due; /* [size] of the last message from each */
+    double *due;     /* [size] of the last message from each */
+    double *vouched; /* [size] when the net last said of each that it is alive */
     bool cut_off;
 } rank;
 
 struct local_net {
     local_params p;
+    bool vouches;
     pthread_mutex_t lock;
     pthread_barrier_t barrier, firsts; /* of all; of the first ranks of machines */
     pl_rng rng;
@@ -60,6 +65,33 @@ static pl_status send_message(pl_ranks *r, int to, int kind, const void *data, s
     return PL_OK;
 }
 
+/* A message from a rank that is not cut off, or has messages underway; NULL: nothing is to be said now. With the lock. */
+static message *sign_of_life(rank *self, double now)
+{
+    local_net *net = self->net;
+    int from = -1;
+    for (int i = 0; i < net->p.size && net->vouches && !self->cut_off; i++) {
+        bool alive = !net->rank[i].cut_off;
+        for (const message *m = self->first; m && !alive; m = m->next)
+            alive = m->from == i;
+        if (alive && (i == 0) != (self->ranks.rank == 0) && now - self->vouched[i] >= VOUCH_S)
+            from = i;
+    }
+    if (from < 0)
+        return NULL;
+    self->vouched[from] = now;
+    pl_strbuf text = {.data = NULL};
+    pl_crew_begin(&text);
+    pl_crew_seal(&text, PL_CREW_PULSE);
+    message *m = text.failed ? NULL : malloc(sizeof *m + text.n);
+    if (m) {
+        *m = (message){.from = from, .kind = PL_CREW_PULSE, .n = text.n};
+        memcpy(m->data, text.data, text.n);
+    }
+    pl_strbuf_free(&text);
+    return m;
+}
+
 static pl_status poll_messages(pl_ranks *r, int *from, int *kind, void **data, size_t *n, pl_error *err)
 {
     rank *self = (rank *)r;
@@ -74,6 +106,8 @@ static pl_status poll_messages(pl_ranks *r, int *from, int *kind, void **data, s
         *at = m->next;
         if (!m->next)
             self->last = at;
+    } else {
+        m = sign_of_life(self, now);
     }
     pthread_mutex_unlock(&self->net->lock);
     if (!m)
@@ -139,11 +173,12 @@ local_net *local_net_create(const local_params *params)
         r->net = net;
         r->last = &r->first;
         r->due = calloc(n, sizeof *r->due);
+        r->vouched = calloc(n, sizeof *r->vouched);
         r->ranks = (pl_ranks){.rank = i,
                               .size = params->size,
                               .host = params->hosts ? params->hosts[i] : 0,
                               .first_of_host = true,
-                              .patience_s = 10,
+                              .patience_s = 100,
                               .send = send_message,
                               .poll = poll_messages,
                               .broadcast_to_hosts = broadcast,
@@ -172,6 +207,11 @@ void local_net_cut_off(local_net *net, int i)
     pthread_mutex_unlock(&net->lock);
 }
 
+void local_net_vouch(local_net *net)
+{
+    net->vouches = true;
+}
+
 void local_net_free(local_net *net)
 {
     for (int i = 0; i < net->p.size; i++) {
@@ -180,6 +220,7 @@ void local_net_free(local_net *net)
             free(m);
         }
         free(net->rank[i].due);
+        free(net->rank[i].vouched);
     }
     pthread_barrier_destroy(&net->firsts);
     pthread_barrier_destroy(&net->barrier);

@@ -20,6 +20,10 @@ typedef struct local_params {
 local_net *local_net_create(const local_params *params);
 pl_ranks *local_net_rank(local_net *net, int i);
 void local_net_cut_off(local_net *net, int i); /* no message comes from there or arrives there any more */
+
+/* Before the ranks begin: rank 0 hears of each other rank, and they of it, that it is alive (PL_CREW_PULSE) until it is cut
+ * off, however long its threads are held up. So nobody else is taken for lost, even after a short silence. */
+void local_net_vouch(local_net *net);
 void local_net_free(local_net *net);
 
 #endif

@@ -12,7 +12,7 @@
 #include "tests/batch/local_ranks.h"
 
 #define MOST_RANKS 5
-#define SILENCE_S 2.0 /* more than a busy machine holds a thread up */
+#define SILENCE_S 1.0 /* of the ranks that the net does not vouch for */
 
 typedef struct job job;
 
@@ -23,7 +23,7 @@ typedef struct crew_rank {
     pthread_t thread;
     double line_s;     /* that a line takes, at most */
     int64_t works_for; /* lines; then it does what `then` says */
-    enum { GO_ON, CUT_OFF, CANNOT, BLOCK, HAND_BACK } then;
+    enum { GO_ON, CUT_OFF, CANNOT, BLOCK, STAY, MEET, HAND_BACK } then;
     atomic_long taken;
     const struct crew_rank *after; /* begins when that one has done all that it works for, or ended; NULL: at once */
     atomic_bool stopped, ended;
@@ -72,24 +72,39 @@ static void block(crew_rank *r)
     }
 }
 
-static void change(crew_rank *r, pl_work_source *source, pl_work *work)
+/* Until the job ends before all is done. */
+static void stay(const crew_rank *r)
 {
-    pl_error why;
-    pl_fail(&why, PL_ERR_DEVICE, "the card is gone");
-    if (r->then == CUT_OFF)
-        local_net_cut_off(r->job->net, r->rank);
-    else if (r->then == CANNOT)
-        pl_crew_cannot_work(r->crew, &why);
-    else if (r->then == BLOCK)
-        block(r);
-    else if (r->then == HAND_BACK)
-        source->give_back(source->user, work);
+    while (!atomic_load(&r->stopped))
+        nap(1e-3);
 }
 
+/* Until that one has done all that it works for, but for its last line, or ended. */
 static void wait_for(const crew_rank *r)
 {
     while (r && atomic_load(&r->taken) < r->works_for && !atomic_load(&r->ended))
         nap(1e-3);
+}
+
+static void change(crew_rank *r, pl_work_source *source, pl_work *work)
+{
+    pl_error why;
+    pl_fail(&why, PL_ERR_DEVICE, "the card is gone");
+    if (r->then == CUT_OFF) {
+        local_net_cut_off(r->job->net, r->rank);
+        if (r->rank == 0) /* it has the lines, and could do all of them */
+            stay(r);
+    } else if (r->then == CANNOT)
+        pl_crew_cannot_work(r->crew, &why);
+    else if (r->then == BLOCK)
+        block(r);
+    else if (r->then == STAY)
+        stay(r);
+    else if (r->then == MEET)
+        for (int i = 0; i < r->job->n; i++)
+            wait_for(&r->job->ranks[i]);
+    else if (r->then == HAND_BACK)
+        source->give_back(source->user, work);
 }
 
 static void *work(void *arg)
@@ -121,6 +136,8 @@ static void *live(void *arg)
     work(r);
     atomic_store(&r->ended, true);
     r->outcome.status = pl_crew_end(r->crew, &r->broken, &r->outcome);
+    if (r->broken)
+        local_net_cut_off(r->job->net, r->rank);
     return NULL;
 }
 
@@ -130,12 +147,27 @@ static void prepare(job *j, int n, int64_t lines, const local_params *params)
     p.size = n;
     memset(j, 0, sizeof *j);
     j->n = n;
-    j->lost_after_s = 30;
+    j->lost_after_s = 300;
     list_desk_open(&j->desk, lines, 100);
     pthread_mutex_init(&j->lock, NULL);
     j->net = local_net_create(&p);
     for (int i = 0; i < n; i++)
         j->ranks[i] = (crew_rank){.job = j, .rank = i, .line_s = 1e-4};
+}
+
+/* Before begin(): who is cut off is soon lost, and nobody else. */
+static void shorten_silence(job *j)
+{
+    j->lost_after_s = SILENCE_S;
+    local_net_vouch(j->net);
+}
+
+/* Before begin(): only then do the others begin, so that they leave it enough lines. */
+static void all_begin_after(job *j, const crew_rank *first)
+{
+    for (int i = 0; i < j->n; i++)
+        if (&j->ranks[i] != first)
+            j->ranks[i].after = first;
 }
 
 static void begin(job *j)
@@ -189,6 +221,9 @@ static void expect_said(const job *j, const char *const *words)
 }
 #define SAID(j, ...) expect_said(j, (const char *const[]){__VA_ARGS__, NULL})
 
+/* Where something is missing, somebody waits for it for ever. */
+TestSuite(crew, .timeout = 300);
+
 Test(crew, every_line_is_answered_once)
 {
     for (int n = 1; n <= MOST_RANKS; n++) {
@@ -208,10 +243,13 @@ Test(crew, all_ranks_work)
 {
     job j;
     prepare(&j, 3, 600, NULL);
-    for (int i = 0; i < 3; i++)
-        j.ranks[i].line_s = 1e-3;
+    for (int i = 0; i < 3; i++) {
+        j.ranks[i].then = MEET; /* for ever, if one of them got no line */
+        j.ranks[i].works_for = 1;
+    }
     begin(&j);
     finish(&j);
+    expect_all_done(&j);
     for (int i = 0; i < 3; i++)
         cr_assert_gt(atomic_load(&j.ranks[i].taken), 0, "rank %d", i);
     clean(&j);
@@ -233,13 +271,14 @@ Test(crew, lines_of_a_silent_rank_go_to_others)
     for (int64_t after = 1; after <= 30; after += 29) {
         job j;
         prepare(&j, 4, 300, NULL);
-        j.lost_after_s = SILENCE_S;
+        shorten_silence(&j);
         j.ranks[2].then = CUT_OFF;
         j.ranks[2].works_for = after;
+        all_begin_after(&j, &j.ranks[2]);
         begin(&j);
         finish(&j);
         expect_all_done(&j);
-        SAID(&j, "rank 2 on node0 is lost", "nothing was heard of it for 2 seconds", "to others");
+        SAID(&j, "rank 2 on node0 is lost", "nothing was heard of it for 1 seconds", "to others");
         expect_outcome(&j.ranks[0], PL_OK, NULL, true);
         expect_outcome(&j.ranks[1], PL_OK, NULL, false);
         expect_outcome(&j.ranks[2], PL_ERR_IO, "rank 0 is lost", true);
@@ -251,11 +290,12 @@ Test(crew, without_rank_0_the_others_end)
 {
     job j;
     prepare(&j, 3, 100000, NULL);
-    j.lost_after_s = SILENCE_S;
+    shorten_silence(&j);
     j.ranks[0].then = CUT_OFF;
     j.ranks[0].works_for = 20;
     j.ranks[0].after = &j.ranks[1]; /* who never heard of rank 0 waits for it */
     j.ranks[1].after = &j.ranks[2];
+    j.ranks[1].then = j.ranks[2].then = MEET;
     j.ranks[1].works_for = j.ranks[2].works_for = 1;
     begin(&j);
     for (int i = 1; i < 3; i++) {
@@ -279,7 +319,7 @@ Test(crew, the_stock_of_a_slow_rank_is_called_back)
         j.ranks[1].then = BLOCK;
         j.ranks[1].works_for = 100;
         j.ranks[1].line_s = 1e-5;
-        j.ranks[0].after = j.ranks[2].after = &j.ranks[1];
+        all_begin_after(&j, &j.ranks[1]);
         begin(&j);
         finish(&j);
         expect_all_done(&j);
@@ -296,6 +336,7 @@ Test(crew, others_go_on_without_a_rank_that_cannot_work)
         prepare(&j, 3, 200, NULL);
         j.ranks[bad].then = CANNOT;
         j.ranks[bad].works_for = 5;
+        all_begin_after(&j, &j.ranks[bad]);
         begin(&j);
         finish(&j);
         snprintf(name, sizeof name, "rank %d on node0 does not work: the card is gone", bad);
@@ -331,6 +372,7 @@ Test(crew, lines_that_are_handed_back_go_to_others)
         prepare(&j, 3, 100, NULL);
         j.ranks[who].then = HAND_BACK;
         j.ranks[who].works_for = 2;
+        all_begin_after(&j, &j.ranks[who]);
         begin(&j);
         finish(&j);
         expect_all_done(&j);
@@ -351,11 +393,52 @@ Test(crew, a_full_disk_and_a_signal_end_all_ranks)
     }
     clean(&j);
     prepare(&j, 3, 100000, NULL);
+    j.ranks[1].then = STAY; /* so that not all is done before */
+    j.ranks[1].works_for = 20;
+    j.ranks[0].works_for = j.ranks[2].works_for = 1;
+    all_begin_after(&j, &j.ranks[1]);
     begin(&j);
-    nap(0.05);
+    for (int i = 0; i < 3; i++)
+        wait_for(&j.ranks[i]);
     list_desk_interrupt(&j.desk);
     finish(&j);
     for (int i = 0; i < 3; i++)
+        expect_outcome(&j.ranks[i], PL_ERR_CANCELLED, "interrupted", false);
+    clean(&j);
+}
+
+/* ---- signs of life ---- */
+
+static bool count_pulses(void *user, int from, int to, int kind, void *data, size_t *n)
+{
+    atomic_int *sent = user;
+    (void)to;
+    (void)data;
+    (void)n;
+    atomic_fetch_add(&sent[from], kind == PL_CREW_PULSE);
+    return true;
+}
+
+Test(crew, ranks_show_that_they_are_alive_while_they_work)
+{
+    atomic_int sent[2] = {0};
+    local_params params = {.tamper = count_pulses, .user = sent};
+    job j;
+    prepare(&j, 2, 100, &params);
+    shorten_silence(&j);
+    for (int i = 0; i < 2; i++) {
+        j.ranks[i].then = STAY;
+        j.ranks[i].works_for = 1;
+    }
+    begin(&j);
+    wait_for(&j.ranks[0]);
+    wait_for(&j.ranks[1]);
+    int before[2] = {atomic_load(&sent[0]), atomic_load(&sent[1])};
+    while (atomic_load(&sent[0]) < before[0] + 4 || atomic_load(&sent[1]) < before[1] + 4)
+        nap(1e-3);
+    list_desk_interrupt(&j.desk);
+    finish(&j);
+    for (int i = 0; i < 2; i++)
         expect_outcome(&j.ranks[i], PL_ERR_CANCELLED, "interrupted", false);
     clean(&j);
 }
@@ -392,6 +475,8 @@ Test(crew, who_sends_damaged_messages_is_given_up)
         job j;
         pl_rng_seed(&d.rng, 3);
         prepare(&j, 3, 200, &params);
+        j.ranks[1].works_for = 1;
+        all_begin_after(&j, &j.ranks[1]);
         begin(&j);
         finish(&j);
         expect_all_done(&j);
@@ -407,10 +492,10 @@ Test(crew, who_gets_damaged_messages_says_so)
     job j;
     pl_rng_seed(&d.rng, 4);
     prepare(&j, 2, 200, &params);
-    j.lost_after_s = SILENCE_S;
+    shorten_silence(&j);
     d.to = &j.ranks[1];
-    j.ranks[0].after = &j.ranks[1]; /* else rank 0 may be done before it sends any */
     j.ranks[1].works_for = 1;
+    all_begin_after(&j, &j.ranks[1]); /* else rank 0 may be done before it sends any */
     begin(&j);
     finish(&j);
     expect_all_done(&j);

@@ -18,6 +18,7 @@ from job import kill_all
 CREW_JOB = sys.argv[1]
 MPIRUN = ["mpirun", "--oversubscribe"] + (["--allow-run-as-root"] if os.geteuid() == 0 else [])
 LINES = 1000
+PATIENCE_S = 300
 
 
 @unittest.skipUnless(shutil.which("mpirun"), "needs mpirun")
@@ -39,7 +40,7 @@ class RanksTest(unittest.TestCase):
 
     def run_job(self, ranks, *more, **how):
         process = self.start(ranks, *more, **how)
-        out, _ = process.communicate(timeout=100)
+        out, _ = process.communicate(timeout=PATIENCE_S)
         return process.returncode, out
 
     def expect_results(self):
@@ -51,27 +52,33 @@ class RanksTest(unittest.TestCase):
         self.assertEqual(sorted(os.listdir(self.folder)), ["alone.jsonl", "in.jsonl", "out.jsonl"])
         os.unlink(alone)
 
+    def meet(self):
+        """A folder for the ranks to meet in."""
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return f"meet={folder.name}"
+
     def ranks_of(self, out):
         return {r["rank"]: r for r in (json.loads(line) for line in out.splitlines() if line.startswith("{"))}
 
     def wait_for_results(self):
         part = self.output + ".part"
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not (os.path.exists(part) and os.path.getsize(part) > 2000):
             self.assertLess(time.monotonic(), until)
             time.sleep(0.01)
 
     def test_three_ranks_share_the_work(self):
-        code, out = self.run_job(3)
+        code, out = self.run_job(3, self.meet())
         self.assertEqual(code, 0, out)
         self.expect_results()
         taken = [r["taken"] for r in self.ranks_of(out).values()]
         self.assertEqual(sum(taken), LINES)
-        self.assertGreater(min(taken), LINES / 10)
+        self.assertGreater(min(taken), 0)
 
     def test_others_go_on_where_a_rank_has_no_engine(self):
         for bad in (0, 1):
-            code, out = self.run_job(2, f"unable={bad}", line_us=50)
+            code, out = self.run_job(2, f"unable={bad}", self.meet(), line_us=50)
             self.assertEqual(code, 0, out)
             self.assertRegex(out, rf"rank {bad} on \S+ does not work: no engine here")
             self.expect_results()
@@ -79,7 +86,7 @@ class RanksTest(unittest.TestCase):
 
     def test_a_rank_that_is_killed_ends_the_job_and_the_next_start_completes_it(self):
         for rank in (0, 1):
-            code, out = self.run_job(3, f"die={rank}:50", "lost=2")
+            code, out = self.run_job(3, f"die={rank}:50")
             self.assertNotEqual(code, 0, out)
             self.assertFalse(os.path.exists(self.output))
             self.assertTrue(os.path.exists(self.output + ".journal"))
@@ -90,10 +97,10 @@ class RanksTest(unittest.TestCase):
             os.unlink(self.output)
 
     def test_a_signal_stops_all_ranks(self):
-        process = self.start(3, line_us=10000)
+        process = self.start(3, self.meet(), "stay=2")
         self.wait_for_results()
         process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=PATIENCE_S)
         self.assertNotEqual(process.returncode, 0)
         self.assertIn("crew_job: rank 0: ", out)
         code, out = self.run_job(3, line_us=10)
@@ -101,7 +108,7 @@ class RanksTest(unittest.TestCase):
         self.expect_results()
 
     def test_all_processes_killed_at_once(self):
-        process = self.start(3, line_us=10000)
+        process = self.start(3, self.meet(), "stay=2")
         self.wait_for_results()
         kill_all(process)
         code, out = self.run_job(2, line_us=10)

@@ -2,6 +2,7 @@
 #include <criterion/criterion.h>
 #include <jansson.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +14,21 @@
 #define DEMO PL_TEST_DATA "/../tools/demo_model/demo.gguf"
 #define LINES 80
 #define TOKENS 6
+
+/* ---- what the schedulers are made to do -------------------------------------------------------- */
+
+static struct {
+    int room;              /* of each scheduler, in requests; 0: its own */
+    int32_t refuse_tokens; /* those that ask for so many never have a place; 0: none */
+    _Atomic int n;
+    int lose_after; /* submissions, until the scheduler of the last is lost; 0: never */
+    _Atomic(pl_scheduler *) lost;
+    bool lose_all;
+    int hold_after; /* answers; then schedulers stand still until the worker is stopped; 0: never */
+    int ahead;      /* submissions; an answer waits until so many more are made than answers given */
+    _Atomic int answers;
+    atomic_bool stopped;
+} wrapped;
 
 /* ---- a source ---------------------------------------------------------------------------------- */
 
@@ -109,6 +125,7 @@ static bool take(void *user, pl_work *out)
 static void *stop_worker(void *user)
 {
     pl_worker_stop(user);
+    atomic_store(&wrapped.stopped, true);
     return NULL;
 }
 
@@ -162,16 +179,6 @@ static int count_given(const list *l)
 }
 
 /* ---- engines ----------------------------------------------------------------------------------- */
-
-/* How the schedulers' submissions are refused. */
-static struct {
-    int room;              /* of each scheduler, in requests; 0: its own */
-    int32_t refuse_tokens; /* those that ask for so many never have a place; 0: none */
-    _Atomic int n;
-    int lose_after; /* submissions, until the scheduler of the last is lost; 0: never */
-    _Atomic(pl_scheduler *) lost;
-    bool lose_all;
-} wrapped;
 
 static pl_model *model;
 static pl_engine *engines[2];
@@ -447,6 +454,9 @@ Test(worker, stopped_in_the_middle)
         pl_error err;
         const pl_worker_params params = params_of(l, 2);
         l->stop_after = after;
+        memset(&wrapped, 0, sizeof wrapped);
+        wrapped.hold_after = after;
+        wrapped.ahead = 1;
         cr_assert_eq(run(l, &params, &stats, &err), PL_ERR_CANCELLED);
         int given = count_given(l);
         cr_assert(given >= after && given < 60, "%d", given);
@@ -456,7 +466,7 @@ Test(worker, stopped_in_the_middle)
     }
 }
 
-/* The source waits for lines that are under way, which take long: they come back to it. */
+/* The source waits for lines that are under way: they come back to it. */
 Test(worker, stopped_while_the_source_waits)
 {
     list *l = plain_list(1);
@@ -467,6 +477,8 @@ Test(worker, stopped_while_the_source_waits)
     const pl_worker_params params = params_of(l, 1);
     l->stop_after = 1;
     l->waits_on = true;
+    wrapped.hold_after = 1;
+    wrapped.ahead = 4;
     cr_assert_eq(run(l, &params, &stats, &err), PL_ERR_CANCELLED);
     cr_assert_eq(count_given(l), 1);
     cr_assert_geq(stats.given_back, 4);
@@ -545,8 +557,13 @@ static void hope_ends(void *user, const pl_outcome *outcome)
     hope *h = user;
     const pl_outcome lost = {.status = PL_ERR_DEVICE, .message = "the card fell off the bus"};
     bool is_lost = wrapped.lost && (wrapped.lose_all || wrapped.lost == h->scheduler);
+    int answer = atomic_fetch_add(&wrapped.answers, 1) + 1;
+    while (answer <= wrapped.hold_after && atomic_load(&wrapped.n) < answer + wrapped.ahead)
+        sched_yield();
     h->on_done(h->user, is_lost ? &lost : outcome);
     free(h);
+    while (wrapped.hold_after && answer >= wrapped.hold_after && !atomic_load(&wrapped.stopped))
+        sched_yield();
 }
 
 static pl_status submit_in_hope(pl_scheduler *scheduler, const pl_request *request, uint64_t *id, pl_error *err)

@@ -222,7 +222,7 @@ void spin()
         since = time(nullptr);
     if (idle_turns > patience && idle_turns % glance == 0) {
         usleep(50); /* a thread of the host may have to set what this waits for */
-        if (time(nullptr) - since > 5)
+        if (time(nullptr) - since > 20)
             report_stuck("livelock: only busy waits run");
     }
     give_way();

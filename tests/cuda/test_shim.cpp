@@ -317,7 +317,7 @@ Test(shim, memory_of_the_card)
     expect_caught(odd_is_right, fault::global_write_past, "touches what follows an allocation");
 }
 
-Test(shim, endless_wait, .timeout = 60)
+Test(shim, endless_wait, .timeout = 300)
 {
     const child_end end = in_child([] {
         card_insert(CARD_EAGER, 1);

@@ -41,7 +41,12 @@ static bool hear_served(void *user, const pl_token_event *event)
 {
     served *s = user;
     s->after_done += atomic_load(&s->n_done);
-    return hear(&s->heard, event);
+    bool more = hear(&s->heard, event);
+    if (s->hold_from && event->id >= 0 && s->heard.n >= s->hold_from) {
+        sem_post(&s->held);
+        sem_wait(&s->go);
+    }
+    return more;
 }
 
 bool hear_alone(void *user, const pl_token_event *event)
@@ -72,6 +77,8 @@ static void keep_outcome(void *user, const pl_outcome *outcome)
 void served_init(served *s, crowd *c, const int32_t *prompt, size_t n, int max_tokens)
 {
     memset(s, 0, sizeof *s);
+    sem_init(&s->held, 0, 0);
+    sem_init(&s->go, 0, 0);
     s->crowd = c;
     s->request = pl_request_default();
     s->request.prompt = prompt;
@@ -79,6 +86,18 @@ void served_init(served *s, crowd *c, const int32_t *prompt, size_t n, int max_t
     s->request.generation.sampling.temperature = 0;
     s->request.generation.max_tokens = max_tokens;
     s->request.generation.ignore_eos = true;
+}
+
+void served_be_first(served *s)
+{
+    pl_generation *g = &s->request.generation;
+    g->max_tokens = 20;
+    g->grammar = NULL;
+    g->n_stop = 0;
+    g->ignore_eos = true;
+    s->request.priority = -1;
+    s->heard.stop_after = 0;
+    s->hold_from = 1;
 }
 
 void served_submit(served *s, pl_scheduler *scheduler)
@@ -89,6 +108,18 @@ void served_submit(served *s, pl_scheduler *scheduler)
     s->request.on_done = keep_outcome;
     s->request.user = s;
     cr_assert_eq(pl_scheduler_submit(scheduler, &s->request, &s->id, &err), PL_OK, "%s", err.message);
+}
+
+void served_wait_held(served *s)
+{
+    sem_wait(&s->held);
+}
+
+void served_go_on(served *s, bool to_next)
+{
+    if (!to_next)
+        s->hold_from = 0;
+    sem_post(&s->go);
 }
 
 void served_free(served *s)

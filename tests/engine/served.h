@@ -6,6 +6,7 @@
 #include "tests/engine/goldens.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 
 #define SERVED_TOKENS 256
@@ -34,6 +35,8 @@ typedef struct served {
     float *state;       /* [n_state], a copy */
     int order;          /* how many were done before */
     struct crowd *crowd;
+    int hold_from; /* at each token from this one on the scheduler stands still, with no lock held; 0: never */
+    sem_t held, go;
 } served;
 
 /* Those that are waited for. */
@@ -51,10 +54,18 @@ void served_init(served *s, crowd *c, const int32_t *prompt, size_t n, int max_t
 void served_submit(served *s, pl_scheduler *scheduler);
 void served_free(served *s);
 
+/* Of one with hold_from: until the scheduler stands still, and then on to the next token or for good. */
+void served_wait_held(served *s);
+void served_go_on(served *s, bool to_next);
+
 bool hear_alone(void *heard, const pl_token_event *event);
 
 /* The request by itself, on a session's engine; on `path` instead of its own where that is not NULL. */
 void answer_alone(pl_session *session, const served *s, const char *path, heard *out);
+
+/* Before it is submitted: the least urgent, which stands still with the first of at least two tokens. Whoever comes until
+ * served_go_on() is there beside it, and may take its place. */
+void served_be_first(served *s);
 
 /* Fails the test where they differ. A cancelled answer is a beginning of the other. */
 void expect_same(const served *s, const heard *alone, const char *what);

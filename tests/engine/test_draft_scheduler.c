@@ -48,7 +48,9 @@ static void random_request(round_ *r, int i)
     s->request.priority = below(rng, 3) - 1;
     s->request.client = (uint64_t)below(rng, 3);
     s->heard.stop_after = below(rng, 8) ? 0 : 1 + below(rng, 8);
-    r->cancel[i] = below(rng, 8) == 0;
+    r->cancel[i] = below(rng, 8) == 0 && i > 0;
+    if (i == 0)
+        served_be_first(s);
     answer_alone(r->bench.alone.session, s, NULL, &r->truth[i]);
     r->liar[i] = liar_of(&r->truth[i], n, below(rng, 3), pl_rng_next(rng));
     g->draft = (pl_drafting){.most = below(rng, 4) ? 1 + below(rng, 15) : -below(rng, 2),
@@ -79,6 +81,10 @@ static void submit_all(round_ *r)
 {
     for (int i = 0; i < REQUESTS; i++) {
         served_submit(&r->of[i], r->bench.scheduler);
+        if (i == 0)
+            served_wait_held(&r->of[0]);
+        else if (i == REQUESTS / 2)
+            served_go_on(&r->of[0], false);
         if (below(&r->rng, 3) == 0)
             usleep((useconds_t)below(&r->rng, 10000));
         int other = below(&r->rng, i + 1);

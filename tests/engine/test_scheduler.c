@@ -4,8 +4,18 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <regex.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+
+static double stopped_at; /* what the clock always says; 0: it goes */
+
+double __real_pl_clock_seconds(void);
+double __wrap_pl_clock_seconds(void);
+double __wrap_pl_clock_seconds(void)
+{
+    return stopped_at > 0 ? stopped_at : __real_pl_clock_seconds();
+}
 
 static pl_tokens chat(const bench *b, const char *question)
 {
@@ -137,16 +147,15 @@ Test(scheduler, what_can_never_be_right_is_refused)
     bench_close(&b);
 }
 
-/* Submits a request that runs for long and waits until it does. */
+/* Submits a request that runs until served_go_on(). */
 static void occupy(bench *b, served *s, int max_tokens)
 {
     static int32_t ids[4] = {2, 700, 800, 900};
     served_init(s, &b->crowd, ids, 4, max_tokens);
     s->request.priority = 1;
+    s->hold_from = 3;
     served_submit(s, b->scheduler);
-    pl_scheduler_stats stats = {0};
-    while (stats.running == 0)
-        pl_scheduler_count(b->scheduler, &stats);
+    served_wait_held(s);
 }
 
 Test(scheduler, a_full_queue_is_busy)
@@ -168,6 +177,7 @@ Test(scheduler, a_full_queue_is_busy)
     cr_assert_eq(stats.refused, 1);
     cr_assert_gt(stats.retry_after_s, 0);
     pl_scheduler_cancel(b.scheduler, long_one.id);
+    served_go_on(&long_one, false);
     crowd_wait(&b.crowd, 3);
     pl_scheduler_count(b.scheduler, &stats);
     cr_assert_eq(stats.retry_after_s, 0);
@@ -218,6 +228,7 @@ static void expect_first(const pl_request *usual, const pl_request *urgent)
         served_submit(&of[i], b.scheduler);
     }
     pl_scheduler_cancel(b.scheduler, long_one.id);
+    served_go_on(&long_one, false);
     crowd_wait(&b.crowd, N + 1);
     cr_assert_eq(of[URGENT].order, 1, "it was done after %d", of[URGENT].order);
     cr_assert_eq(of[0].order, 2, "the first to come was done after %d", of[0].order);
@@ -231,9 +242,11 @@ Test(scheduler, priority_goes_first)
     expect_first(&usual, &urgent);
 }
 
+/* Time stands still, so that the deadline stays near. */
 Test(scheduler, a_near_deadline_goes_first)
 {
     const pl_request usual = {.priority = 0}, urgent = {.priority = 0, .first_token_s = 0.5};
+    stopped_at = __real_pl_clock_seconds();
     expect_first(&usual, &urgent);
 }
 
@@ -250,6 +263,7 @@ Test(scheduler, who_leaves_gives_back_the_pages_at_once)
     pl_scheduler_count(b.scheduler, &stats);
     cr_assert_gt(stats.kv_used, 0);
     pl_scheduler_cancel(b.scheduler, s.id);
+    served_go_on(&s, false);
     crowd_wait(&b.crowd, 1);
     pl_scheduler_count(b.scheduler, &stats);
     cr_assert_eq(stats.kv_used, 0);
@@ -262,19 +276,43 @@ Test(scheduler, who_leaves_gives_back_the_pages_at_once)
     bench_close(&b);
 }
 
+typedef struct last_one {
+    served *s;
+    pl_scheduler *scheduler;
+} last_one;
+
+static void *go_on_at_the_end(void *arg)
+{
+    last_one *last = arg;
+    for (bool ends = false; !ends; sched_yield()) {
+        pthread_mutex_lock(&last->scheduler->lock);
+        ends = last->scheduler->stop;
+        pthread_mutex_unlock(&last->scheduler->lock);
+    }
+    served_go_on(last->s, false);
+    return NULL;
+}
+
+/* The first stands still until the scheduler has been told to end. */
 Test(scheduler, its_end_is_the_end_of_all)
 {
     enum { N = 20 };
     const pl_engine_params engine = {.sessions = 3};
     bench b = bench_open(&engine, NULL);
     static served of[N];
+    last_one first = {&of[0], b.scheduler};
+    pthread_t thread;
     int32_t ids[40];
     fill_ids(ids, 40, 0);
     for (int i = 0; i < N; i++) {
         served_init(&of[i], &b.crowd, ids, 40, 250);
+        of[i].hold_from = i == 0 ? 3 : 0;
         served_submit(&of[i], b.scheduler);
     }
+    served_wait_held(&of[0]);
+    cr_assert_eq(pthread_create(&thread, NULL, go_on_at_the_end, &first), 0);
     pl_scheduler_free(b.scheduler);
+    pthread_join(thread, NULL);
     b.scheduler = NULL;
     for (int i = 0; i < N; i++) {
         cr_assert_eq(of[i].n_done, 1);

@@ -107,7 +107,15 @@ static void submit_all(round_ *r)
 {
     for (int i = 0; i < REQUESTS; i++) {
         random_request(r, i);
+        if (i == 0) {
+            served_be_first(&r->of[0]);
+            r->cancel[0] = false;
+        }
         served_submit(&r->of[i], r->scheduler);
+        if (i == 0)
+            served_wait_held(&r->of[0]);
+        else if (i == REQUESTS / 2)
+            served_go_on(&r->of[0], false);
         if (below(&r->rng, 3) == 0)
             usleep((useconds_t)below(&r->rng, 20000));
         int other = below(&r->rng, i + 1);

@@ -8,6 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+static double stopped_at; /* what the clock always says; 0: it goes */
+
+double __real_pl_clock_seconds(void);
+double __wrap_pl_clock_seconds(void);
+double __wrap_pl_clock_seconds(void)
+{
+    return stopped_at > 0 ? stopped_at : __real_pl_clock_seconds();
+}
+
 /* ---- room -------------------------------------------------------------------------------------- */
 
 Test(scheduler_room, two_that_do_not_fit_together_are_done_one_after_the_other)
@@ -21,8 +30,11 @@ Test(scheduler_room, two_that_do_not_fit_together_are_done_one_after_the_other)
     for (int i = 0; i < 2; i++) {
         fill_ids(ids[i], PROMPT, i);
         served_init(&of[i], &b.crowd, ids[i], i ? 60 : PROMPT, ANSWER + 80 * i);
+        of[i].hold_from = i == 0; /* until the other is there */
         served_submit(&of[i], b.scheduler);
     }
+    served_wait_held(&of[0]);
+    served_go_on(&of[0], false);
     crowd_wait(&b.crowd, 2);
     pl_scheduler_count(b.scheduler, &stats);
     cr_assert_gt(stats.preemptions, 0, "they fitted");
@@ -47,11 +59,12 @@ Test(scheduler_room, the_urgent_takes_the_place_of_another)
     for (int i = 0; i < 2; i++) {
         served_init(&of[i], &b.crowd, ids, 50, i ? 5 : 200);
         of[i].request.priority = i;
+        of[i].hold_from = i == 0 ? 10 : 0;
         served_submit(&of[i], b.scheduler);
-        pl_scheduler_stats stats = {0};
-        while (i == 0 && stats.answer_tokens < 10)
-            pl_scheduler_count(b.scheduler, &stats);
+        if (i == 0)
+            served_wait_held(&of[0]);
     }
+    served_go_on(&of[0], false);
     crowd_wait(&b.crowd, 2);
     cr_assert_eq(of[1].order, 0);
     cr_assert_eq(of[0].outcome.preempted, 1);
@@ -168,6 +181,32 @@ Test(scheduler_room, the_mean_of_final_states)
     bench_close(&b);
 }
 
+/* The scheduler stands still in one of its steps, with the engine's lock held. */
+static struct {
+    pl_status (*wait_for)(pl_stream *s, uint64_t mark, pl_error *err);
+    int steps; /* until then */
+    sem_t held, go;
+} halt;
+
+static pl_status wait_and_halt(pl_stream *s, uint64_t mark, pl_error *err)
+{
+    if (--halt.steps == 0) {
+        sem_post(&halt.held);
+        sem_wait(&halt.go);
+    }
+    return halt.wait_for(s, mark, err);
+}
+
+static void halt_after(bench *b, int steps)
+{
+    pl_backend *backend = b->served.engine->backend;
+    sem_init(&halt.held, 0, 0);
+    sem_init(&halt.go, 0, 0);
+    halt.steps = steps;
+    halt.wait_for = backend->wait_for;
+    backend->wait_for = wait_and_halt;
+}
+
 Test(scheduler_room, the_mean_of_one_that_gave_way)
 {
     const pl_engine_params engine = {.sessions = 2, .context = 512, .kv_tokens = 512, .batch_rows = 8};
@@ -175,15 +214,19 @@ Test(scheduler_room, the_mean_of_one_that_gave_way)
     static served of[2];
     int32_t ids[500];
     fill_ids(ids, 500, 0);
+    halt_after(&b, 45);
     for (int i = 0; i < 2; i++) {
         served_init(&of[i], &b.crowd, ids, i ? 200 : 500, 10);
         of[i].request.embed = i == 0;
         of[i].request.priority = i;
         served_submit(&of[i], b.scheduler);
-        pl_scheduler_stats stats = {0};
-        while (i == 0 && stats.prompt_tokens < 350)
-            pl_scheduler_count(b.scheduler, &stats);
+        if (i == 0)
+            sem_wait(&halt.held);
     }
+    pl_scheduler_stats stats;
+    pl_scheduler_count(b.scheduler, &stats);
+    cr_assert_eq(stats.prompt_tokens, 44 * 8);
+    sem_post(&halt.go);
     crowd_wait(&b.crowd, 2);
     cr_assert_gt(of[0].outcome.preempted, 0);
     cr_assert_eq(of[1].order, 0);
@@ -284,12 +327,13 @@ Test(scheduler_room, auto_chooses_for_a_single_token)
     bench_close(&b);
 }
 
-/* Steps become so slow that an answer under way moves, from e4b to e2b, which writes other K/V. With which token is for the
- * clock to say; but there must be one. Then it is put off, and read again as it was read before. */
+/* Steps become so slow that an answer under way moves, from e4b to e2b, which writes other K/V. Then it is put off, and read
+ * again as it was read before. Time stands still, so that nothing but what is pretended counts as load. */
 static void expect_move(pl_moves moves)
 {
     enum { PROMPT = 8, ANSWER = 150 };
     const pl_engine_params engine = {.sessions = URGENT};
+    stopped_at = __real_pl_clock_seconds();
     bench b = bench_open(&engine, NULL);
     static served s, urgent[URGENT];
     int32_t ids[PROMPT + ANSWER];
@@ -300,14 +344,18 @@ static void expect_move(pl_moves moves)
     s.request.path = "auto";
     s.request.moves = moves;
     s.request.generation.n_logprobs = 0;
+    s.hold_from = 5;
     pretend(&b, 1e-5);
     served_submit(&s, b.scheduler);
-    while (stats.answer_tokens < 5)
-        pl_scheduler_count(b.scheduler, &stats);
+    served_wait_held(&s);
     pretend(&b, 0.15);
-    while (stats.moves == 0 && stats.done == 0)
+    while (stats.moves == 0 && s.heard.n < ANSWER) {
+        served_go_on(&s, true);
+        served_wait_held(&s);
         pl_scheduler_count(b.scheduler, &stats);
+    }
     put_off(&b, urgent);
+    served_go_on(&s, false);
     crowd_wait(&b.crowd, 1 + URGENT);
     cr_assert_eq(s.outcome.moved, 1, "it stayed on %s: %s", s.path, s.reason);
     cr_assert_eq(s.outcome.preempted, 1);

@@ -28,7 +28,7 @@ void demo_start_with(demo_server *s, const char *model, bool media_urls)
     pl_error err = {.message = ""};
     const pl_engine_params engine = {.backend = PL_BACKEND_CPU, .sessions = 16, .threads = 2, .no_pin = true};
     pl_service_params service = {.name = "demo", .path = "e4b", .max_tokens = -1, .sampling = pl_sampling_default()};
-    const pl_http_params http = {.host = "127.0.0.1"};
+    const pl_http_params http = {.host = "127.0.0.1", .linger_s = RAW_PATIENCE_S};
     service.sampling.temperature = 0;
     service.media_urls = media_urls;
     cr_assert_eq(pl_model_open(model, &s->model, &err), PL_OK, "%s", err.message);

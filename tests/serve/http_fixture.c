@@ -151,19 +151,31 @@ static void *serve(void *user)
 
 void http_fixture_start(http_fixture *f, pl_http_params params)
 {
-    http_fixture_start_drained(f, params, 10);
+    http_fixture_start_drained(f, params, 100);
 }
 
 void http_fixture_start_drained(http_fixture *f, pl_http_params params, double drain_s)
 {
+    http_fixture_open(f, params);
+    f->drain_s = drain_s;
+    http_fixture_run(f);
+}
+
+void http_fixture_open(http_fixture *f, pl_http_params params)
+{
     pl_error err = {.status = PL_OK};
     memset(f, 0, sizeof *f);
-    f->drain_s = drain_s;
+    f->drain_s = 100;
     if (!params.host)
         params.host = "127.0.0.1";
+    params.linger_s = RAW_PATIENCE_S; /* who still sends is not cut off, however long it is held up */
     params.log = log_entry;
     params.log_user = f;
     cr_assert_eq(pl_http_create(&params, routes, f, &f->http, &err), PL_OK, "%s", err.message);
+}
+
+void http_fixture_run(http_fixture *f)
+{
     pthread_create(&f->thread, NULL, serve, f);
 }
 

@@ -32,8 +32,12 @@ struct http_fixture {
  *   GET  /stream       as /hold, but begins an event stream
  *   GET  /flood        sends until the client is dropped
  *   GET  /things/...   the path           POST /v1/messages  "ok" */
-void http_fixture_start(http_fixture *f, pl_http_params params); /* drains for 10 s */
+void http_fixture_start(http_fixture *f, pl_http_params params); /* drains for 100 s */
 void http_fixture_start_drained(http_fixture *f, pl_http_params params, double drain_s);
+
+/* The same in two steps: what clients send between them is there when they are let in, however short they are waited for. */
+void http_fixture_open(http_fixture *f, pl_http_params params);
+void http_fixture_run(http_fixture *f);
 
 /* Sends text to all that are held, and ends them if `end`; from any thread. */
 void http_fixture_release(http_fixture *f, const char *text, bool end);

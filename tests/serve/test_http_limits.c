@@ -27,7 +27,7 @@ static void expect_header(const char *text, const char *name, const char *value)
 
 static bool wait_for_stat(uint64_t (*read)(void), uint64_t n)
 {
-    for (int i = 0; i < 10000; i++) {
+    for (int i = 0; i < 1000 * RAW_PATIENCE_S; i++) {
         if (read() >= n)
             return true;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
@@ -222,14 +222,19 @@ Test(http_limits, slow_requests)
 {
     static const char *const parts[] = {"GET /hello HT", "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nab",
                                         "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n5\r\nab"};
-    http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S});
+    int clients[3];
+    http_fixture_open(&f, (pl_http_params){.read_timeout_s = SHORT_S});
     for (int i = 0; i < 3; i++) {
-        int fd = http_fixture_connect(&f);
-        raw_response r = raw_ask(fd, parts[i]);
+        clients[i] = http_fixture_connect(&f);
+        raw_send(clients[i], parts[i]);
+    }
+    http_fixture_run(&f);
+    for (int i = 0; i < 3; i++) {
+        raw_response r = raw_read(clients[i], false);
         cr_assert_eq(r.status, 408, "%s: %d", parts[i], r.status);
-        cr_assert_eq(raw_read_end(fd), 0);
+        cr_assert_eq(raw_read_end(clients[i]), 0);
         raw_free(&r);
-        close(fd);
+        close(clients[i]);
     }
     cr_assert_eq(timed_out(), 3);
     int idle = http_fixture_connect(&f); /* one that asks nothing is only closed */
@@ -241,10 +246,12 @@ Test(http_limits, slow_requests)
 
 Test(http_limits, bytes_now_and_then_are_no_progress)
 {
-    http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S});
+    http_fixture_open(&f, (pl_http_params){.read_timeout_s = SHORT_S});
     int fd = http_fixture_connect(&f);
-    for (int i = 0; i < 1000 && timed_out() == 0; i++) {
-        raw_send(fd, i ? "X: y\r\n" : "GET /hello HTTP/1.1\r\n");
+    raw_send(fd, "GET /hello HTTP/1.1\r\n");
+    http_fixture_run(&f);
+    for (int i = 0; i < 100 * RAW_PATIENCE_S && timed_out() == 0; i++) {
+        raw_send(fd, "X: y\r\n");
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
     cr_assert_eq(timed_out(), 1);
@@ -254,9 +261,10 @@ Test(http_limits, bytes_now_and_then_are_no_progress)
 
 Test(http_limits, an_exchange_may_take_its_time)
 {
-    http_fixture_start(&f, (pl_http_params){.read_timeout_s = SHORT_S / 4, .write_timeout_s = SHORT_S / 4});
+    http_fixture_open(&f, (pl_http_params){.read_timeout_s = SHORT_S / 4, .write_timeout_s = SHORT_S / 4});
     int fd = http_fixture_connect(&f);
     raw_send(fd, "GET /stream HTTP/1.1\r\n" HOST "\r\n");
+    http_fixture_run(&f);
     cr_assert(http_fixture_wait(&f.n_held, 1));
     nanosleep(&(struct timespec){.tv_nsec = 150000000}, NULL);
     http_fixture_release(&f, "data: late\n\n", true);

@@ -17,6 +17,7 @@ import threading
 import unittest
 
 PLEIAD, MODEL = sys.argv[1:3]
+PATIENCE_S = 300
 NAME = os.path.basename(MODEL).removesuffix(".gguf")
 CHAT = {"model": NAME, "messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}
 
@@ -39,11 +40,11 @@ class Server:
 
     def connect(self):
         if self.address.startswith("unix:"):
-            connection = http.client.HTTPConnection("localhost", timeout=30)
+            connection = http.client.HTTPConnection("localhost", timeout=PATIENCE_S)
             connection.sock = socket.socket(socket.AF_UNIX)
             connection.sock.connect(self.address.removeprefix("unix:"))
             return connection
-        return http.client.HTTPConnection("127.0.0.1", int(self.address.rsplit(":", 1)[1]), timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", int(self.address.rsplit(":", 1)[1]), timeout=PATIENCE_S)
 
     def ask(self, method, path, body=None, headers=None):
         connection = self.connect()
@@ -55,7 +56,7 @@ class Server:
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        out, err = self.process.communicate(timeout=30)
+        out, err = self.process.communicate(timeout=PATIENCE_S)
         return self.process.returncode, err
 
 
@@ -63,7 +64,7 @@ class WebSocket:
     """A realtime session."""
 
     def __init__(self, server, headers=""):
-        self.sock = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])), timeout=30)
+        self.sock = socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1])), timeout=PATIENCE_S)
         self.file = self.sock.makefile("rb")
         self.sock.sendall("GET /v1/realtime HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                           "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
@@ -117,7 +118,7 @@ class Serve(unittest.TestCase):
 
     def test_realtime_answers_and_drains(self):
         content = [{"type": "input_text", "text": CHAT["messages"][0]["content"]}]
-        with Server() as server:
+        with Server("--drain", "1000") as server:
             idle, session = WebSocket(server), WebSocket(server)
             session.send(type="conversation.item.create", item={"type": "message", "role": "user", "content": content})
             session.send(type="response.create", response={"temperature": 0, "output_modalities": ["text"]})
@@ -132,12 +133,12 @@ class Serve(unittest.TestCase):
             session.events("response.done")
             self.assertEqual(session.frame(), (8, b"\x03\xe9the server ends"))
             session.close()
-            err = server.process.communicate(timeout=30)[1]  # it was asked once: twice would end it at once
+            err = server.process.communicate(timeout=PATIENCE_S)[1]  # it was asked once: twice would end it at once
             self.assertEqual((server.process.returncode, err), (0, ""))
 
     def test_drains(self):
         body = {**CHAT, "stream": True, "max_tokens": 400, "ignore_eos": True}
-        with Server() as server:
+        with Server("--drain", "1000") as server:
             connection = server.connect()
             connection.request("POST", "/v1/chat/completions", json.dumps(body))
             response = connection.getresponse()
@@ -251,7 +252,7 @@ class Serve(unittest.TestCase):
         self.assertEqual(tokens[-1], 512)
 
     def fails(self, code, words, *options):
-        done = subprocess.run([PLEIAD, "serve", "-m", MODEL, *options], capture_output=True, text=True, timeout=60,
+        done = subprocess.run([PLEIAD, "serve", "-m", MODEL, *options], capture_output=True, text=True, timeout=PATIENCE_S,
                               check=False)
         self.assertEqual((done.returncode, done.stdout), (code, ""), done.stderr)
         for word in words:

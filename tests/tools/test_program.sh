@@ -6,6 +6,7 @@ set -u
 pleiad=$1
 example=$2
 model=$3
+interrupt=$(dirname "$0")/interrupt.py
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export HOME=$work XDG_CACHE_HOME=$work/cache
@@ -61,19 +62,19 @@ same() {
     cmp -s "$work/out" "$1" || fail "output differs from $1"
 }
 
-# shown <pattern>: waits for it on the screen; press <keys> <pattern>.
+# shown <pattern> <n>: waits for it on so many lines of the screen. press <keys> <n>: waits for the n-th prompt, which comes when
+# what the keys ask for is done; only then other keys find somebody who reads them.
 shown() {
-    for _ in $(seq 200); do
-        grep -aqE -e "$1" "$work/screen" 2>/dev/null && return
+    for _ in $(seq 2000); do
+        [ "$(grep -acE -e "$1" "$work/screen" 2>/dev/null)" -ge "$2" ] && return
         sleep 0.05
     done
     cp "$work/screen" "$work/out"
-    fail "no '$1' on the screen"
+    fail "no '$1' on $2 lines of the screen"
 }
 press() {
     printf "$1" >&4
-    sleep 0.2
-    shown "$2"
+    shown $'^\033\\[1;32m> ' "$2"
 }
 
 # number <key>: its value in the JSON just printed.
@@ -236,15 +237,8 @@ rc=$?
 "$pleiad" "${greedy[@]}" -q -n 200 --ignore-eos -p Hello </dev/null 2>"$work/err" | head -c 1 >/dev/null
 [ ! -s "$work/err" ] || fail 'a closed pipe is told'
 
-mkfifo "$work/fifo"
-"$pleiad" run -m "$model" --ignore-eos -p Hello </dev/null >"$work/fifo" 2>"$work/err" &
-runner=$!
-exec 3<"$work/fifo"
-read -r -N 1 -u 3 && kill -INT $runner
-cat <&3 >"$work/out"
-wait $runner
+"$interrupt" written "$pleiad" run -m "$model" --ignore-eos -p Hello >"$work/out" 2>"$work/err"
 rc=$?
-exec 3<&-
 [ $rc = 130 ] && grep -q ', stopped' "$work/err" || fail 'Ctrl-C'
 
 # ---- the example of the interface, which asks as `run --temp 0 -n 256` does
@@ -318,17 +312,24 @@ grep -q '([0-9]* kept)' "$work/err" || fail 'the second turn reads the first one
 
 if command -v script >/dev/null && ldd "$pleiad" | grep -q libedit; then
     mkfifo "$work/keys"
+    : >"$work/screen"
     TERM=xterm script -qefc "'$pleiad' run -m '$model' -n 4" "$work/screen" <"$work/keys" >/dev/null 2>"$work/err" &
     screen=$!
     exec 4>"$work/keys"
-    shown '/help lists commands'
-    press '/pa\te2b\r' 'MB of weights a token'
-    press 'half' 'half'
-    press '\003' '' # drops the line
-    press 'Hello\r' 'first token'
-    press '\003' 'Ctrl-C again'
-    press '\033[A\r' '2 tokens|kept' # the line before
-    press '/quit\r' ''
+    press '' 1
+    shown '/help lists commands' 1
+    press '/pa\te2b\r' 2
+    shown 'MB of weights a token' 1
+    printf 'half' >&4
+    shown 'half' 1
+    press '\003' 3 # drops the line
+    press 'Hello\r' 4
+    shown 'first token' 1
+    press '\003' 5
+    shown 'Ctrl-C again' 1
+    press '\033[A\r' 6 # the line before
+    shown 'kept' 1
+    printf '/quit\r' >&4
     exec 4>&-
     wait $screen
     rc=$?
@@ -558,7 +559,7 @@ expect 2 'its reference is none' "${evaluate[@]}" -f "$work/long" --chunks 4 --p
     --reference "$model" --resume "$work/state"
 expect 2 'another text' "${evaluate[@]}" -f "$work/other" --chunks 4 --path e2b --path e4b --resume "$work/state"
 
-for _ in $(seq 20); do cat "$work/long"; done >"$work/longer"
+for _ in $(seq 60); do cat "$work/long"; done >"$work/longer"
 "$pleiad" "${evaluate[@]}" -t 1 -f "$work/longer" --resume "$work/stopped" </dev/null >"$work/out" 2>"$work/err" &
 runner=$!
 for _ in $(seq 3000); do
@@ -698,16 +699,11 @@ expect 1 'its text has 3 pieces, this one 2' "${collect[@]}" --chunks 2 -o "$wor
 expect 1 'a .dat holds means only' "${collect[@]}" -o "$work/one.dat" --resume
 [ ! -e "$work/none.im" ] || fail 'an importance matrix of nothing'
 
-# Ctrl-C, which is ignored until the program listens to it: what was read is kept.
+# Ctrl-C: what was read is kept. Progress is shown from the first piece on.
 seq 1 60000 >"$work/text"
 collect=(imatrix -m "$model" -f "$work/text" -c 32 -o "$work/cut.im" --resume)
 count=$((count + 1))
-"$pleiad" "${collect[@]}" </dev/null >"$work/out" 2>"$work/err" &
-for _ in $(seq 60); do
-    sleep 2
-    kill -INT $! 2>/dev/null || break
-done
-wait $!
+"$interrupt" tokens/s "$pleiad" "${collect[@]}" >"$work/out" 2>"$work/err"
 rc=$?
 [ "$rc" = 130 ] && grep -qE 'stopped after [1-9][0-9]* of [0-9]+ pieces; .* --resume goes on' "$work/err" ||
     fail 'interrupted imatrix'

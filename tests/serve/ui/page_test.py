@@ -102,7 +102,7 @@ class PageTest(unittest.TestCase):
         """The last request's messages, as (role, content)."""
         return [(turn["role"], turn["content"]) for turn in self.mock.requests[-1]["messages"]]
 
-    def wait_for(self, condition, seconds=10):
+    def wait_for(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition():
             self.assertLess(time.monotonic(), end, "never came true")

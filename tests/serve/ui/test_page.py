@@ -45,7 +45,7 @@ class Talking(PageTest):
         self.assertEqual("One two three four", self.last())
 
     def test_shows_speed_and_waiting(self):
-        self.mock.answers = [Answer(*["word "] * 100, every=0.02)]
+        self.mock.answers = [Answer(*["word "] * 1000, every=0.02)]
         self.send("Go on")
         self.browser.wait(f"/tokens.s · \\d+ tokens/.test({LAST}?.querySelector('.note').innerText)")
         self.assertFalse(self.browser.run(f"return {IDLE}"))
@@ -467,7 +467,7 @@ class Trouble(PageTest):
 
     def test_busy_waits_and_tries_again(self):
         busy = {"message": "The server is busy.", "code": "rate_limit_exceeded"}
-        self.mock.answers = [Answer(status=429, error=busy, headers={"Retry-After": "2"}), Answer("Now")]
+        self.mock.answers = [Answer(status=429, error=busy, headers={"Retry-After": "8"}), Answer("Now")]
         self.send("Go")
         self.assertRegex(self.problem(), r"busy\. Trying again in \d s")
         self.browser.wait(f"{LAST}.querySelector('.body').innerText === 'Now'")
@@ -479,11 +479,11 @@ class Trouble(PageTest):
         self.browser.wait(f"{LAST}.querySelector('.body').innerText === 'Sooner'")
 
     def test_stop_ends_the_waiting(self):
-        self.mock.answers = [Answer(status=429, error={"message": "Busy."}, headers={"Retry-After": "1"})]
+        self.mock.answers = [Answer(status=429, error={"message": "Busy."}, headers={"Retry-After": "8"})]
         self.send("Go")
         self.problem()
         self.browser.press("Escape")
-        self.browser.run("return new Promise((done) => setTimeout(done, 1500))")
+        self.browser.run("return new Promise((done) => setTimeout(done, 8500))")
         self.assertEqual(1, len(self.mock.requests))
         self.assertEqual("Try again", self.browser.text(".problem button"))
 
@@ -550,7 +550,7 @@ class Trouble(PageTest):
         self.send("Go")
         self.assertIn("does not answer", self.problem())
         self.browser.devtools("Network.setBlockedURLs", urls=[])
-        self.browser.wait("document.querySelector('#meter.known')", seconds=15)
+        self.browser.wait("document.querySelector('#meter.known')")
         self.assertEqual("", self.browser.text("#trouble"))
         self.browser.click(".problem button")
         self.browser.wait(f"{LAST}.querySelector('.body').innerText === 'Fine.'")

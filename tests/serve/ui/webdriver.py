@@ -68,7 +68,7 @@ class Browser:
         """Runs the body of a function; what it returns, awaited where it is a promise."""
         return self.call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
-    def wait(self, script, *arguments, seconds=10):
+    def wait(self, script, *arguments, seconds=60):
         """Until the expression holds; its value."""
         end = time.monotonic() + seconds
         while True:
