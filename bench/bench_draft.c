@@ -1,11 +1,13 @@
 /* What drafts cost and bring.
  *
  *     bench_draft costs MODEL THREADS [PATH [DRAFT_PATH]]     the time of a step by its rows; what follows for any acceptance
+ *     bench_draft gains MODEL THREADS [PATH]     the speed where proposals are right with this chance or that, measured
  *     bench_draft chats MODEL THREADS CHATS.txt [PATH [DRAFT_PATH]]     what is accepted on text, and the speed with it
  *
  * CHATS.txt holds chats in the model's template, each beginning with <bos>: tools/demo_model/heldout.txt. The first answer of
  * each is generated, greedily. */
 #include "bench/median.h"
+#include "host/base/rng.h"
 #include "host/include/pleiad.h"
 
 #include <math.h>
@@ -13,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST = 8, ROUNDS = 5, STEPS = 5, PROMPT = 48, CHATS = 150, ANSWER = 200, DRAFTED = 3 };
+enum { MOST = 8, ROUNDS = 5, STEPS = 5, PROMPT = 48, CHATS = 150, ANSWER = 200, DRAFTED = 3, KNOWN = 64, PAIRS = 3 };
 
 typedef struct opened {
     pl_model *model;
@@ -46,17 +48,37 @@ static void set_path(const opened *o, const char *path)
     check(pl_session_set_path(o->session, path, PL_SWITCH_EXACT, &err), &err);
 }
 
-static pl_generated generate(const opened *o, const int32_t *ids, size_t n, int max, bool ends, pl_drafting draft)
+static pl_generation greedy(int max, bool ends, pl_drafting draft)
 {
-    pl_error err;
-    pl_generated made;
     pl_generation params = pl_generation_default();
     params.max_tokens = max;
     params.sampling.temperature = 0;
     params.ignore_eos = !ends;
     params.draft = draft;
+    return params;
+}
+
+static pl_generated generate(const opened *o, const int32_t *ids, size_t n, pl_generation params)
+{
+    pl_error err;
+    pl_generated made;
     check(pl_generate(o->session, ids, n, &params, &made, &err), &err);
     return made;
+}
+
+static void make_prompt(int32_t ids[PROMPT])
+{
+    for (int i = 0; i < PROMPT; i++)
+        ids[i] = 100 + i * 17 % 900;
+}
+
+/* Each step gives a token beside the proposals that were accepted. */
+static double tokens_a_step(size_t tokens, const pl_draft_counts *drafts)
+{
+    uint64_t accepted = 0;
+    for (int i = 0; i < PL_DRAFT_SOURCES; i++)
+        accepted += drafts->accepted[i];
+    return (double)tokens / (double)(tokens - accepted);
 }
 
 /* ---- costs -------------------------------------------------------------------------------------- */
@@ -74,13 +96,9 @@ static int32_t propose_nonsense(void *user, const int32_t *tokens, size_t n, int
 static double seconds_of(const opened *o, pl_drafting draft)
 {
     int32_t ids[PROMPT];
-    for (int i = 0; i < PROMPT; i++)
-        ids[i] = 100 + i * 17 % 900;
-    pl_generated made = generate(o, ids, PROMPT, STEPS + 1, false, draft);
-    double steps = (double)(made.n_tokens - 1);
-    for (int i = 0; i < PL_DRAFT_SOURCES; i++)
-        steps -= (double)made.drafts.accepted[i];
-    return made.generate_s / steps;
+    make_prompt(ids);
+    pl_generated made = generate(o, ids, PROMPT, greedy(STEPS + 1, false, draft));
+    return made.generate_s * tokens_a_step(made.n_tokens - 1, &made.drafts) / (double)(made.n_tokens - 1);
 }
 
 static double step_seconds(const opened *o, int rows)
@@ -157,6 +175,104 @@ static int costs(const opened *o, const char *path, const char *draft_path)
     return 0;
 }
 
+/* ---- gains -------------------------------------------------------------------------------------- */
+
+/* An answer that is known, and proposed: each token is right with this chance. */
+typedef struct known {
+    int32_t ids[PROMPT + KNOWN];
+    size_t n; /* prompt, and answer as far as it was heard */
+    bool differs;
+    double chance;
+    pl_rng rng;
+} known;
+
+static bool hear_first(void *user, const pl_token_event *event)
+{
+    known *k = user;
+    if (event->id >= 0 && k->n < PROMPT + KNOWN)
+        k->ids[k->n++] = event->id;
+    return true;
+}
+
+static bool hear_again(void *user, const pl_token_event *event)
+{
+    known *k = user;
+    k->differs = k->differs || (event->id >= 0 && event->id != k->ids[k->n++]);
+    return true;
+}
+
+static int32_t propose_known(void *user, const int32_t *tokens, size_t n, int32_t most, int32_t *out)
+{
+    known *k = user;
+    int32_t i = 0;
+    (void)tokens;
+    for (; i < most && n + (size_t)i < PROMPT + KNOWN; i++)
+        out[i] = k->ids[n + (size_t)i] ^ (pl_rng_uniform(&k->rng) >= k->chance);
+    return i;
+}
+
+static pl_generated answer_known(const opened *o, known *k, pl_token_fn hear, pl_drafting draft)
+{
+    pl_generation params = greedy(KNOWN, false, draft);
+    params.on_token = hear;
+    params.user = k;
+    k->n = PROMPT;
+    pl_generated made = generate(o, k->ids, PROMPT, params);
+    if (k->differs) {
+        fprintf(stderr, "bench_draft: an answer with drafts differs\n");
+        exit(1);
+    }
+    return made;
+}
+
+static double speed_of(const pl_generated *made)
+{
+    return (double)(made->n_tokens - 1) / made->generate_s;
+}
+
+/* Behind an answer that is not counted: what pays is learned. */
+static void print_measured(const opened *o, known *k)
+{
+    const pl_drafting draft = {.most = -1, .propose = propose_known, .user = k};
+    double plain[PAIRS], faster[PAIRS], a_step[PAIRS];
+    answer_known(o, k, hear_again, draft);
+    for (int r = 0; r < PAIRS; r++) {
+        pl_generated made = answer_known(o, k, hear_again, (pl_drafting){0});
+        plain[r] = speed_of(&made);
+        made = answer_known(o, k, hear_again, draft);
+        faster[r] = speed_of(&made) / plain[r];
+        a_step[r] = tokens_a_step(made.n_tokens, &made.drafts);
+    }
+    printf("%6.2f  %11.2f  %6.2f  %6.2f\n", k->chance, pl_median(a_step, PAIRS), pl_median(plain, PAIRS),
+           pl_median(faster, PAIRS));
+}
+
+static void renew_session(opened *o, const char *path)
+{
+    pl_error err;
+    pl_session_free(o->session);
+    o->session = NULL;
+    check(pl_session_create(o->engine, &o->session, &err), &err);
+    set_path(o, path);
+}
+
+static int gains(opened *o, const char *path)
+{
+    static const double chance[] = {0, 0.5, 0.7, 0.8, 0.9, 1};
+    known k = {.chance = 1};
+    make_prompt(k.ids);
+    pl_rng_seed(&k.rng, 1);
+    set_path(o, path);
+    answer_known(o, &k, hear_first, (pl_drafting){0});
+    printf("chance  tokens/step  plain/s  faster\n");
+    for (size_t i = 0; i < sizeof chance / sizeof *chance; i++) {
+        k.chance = chance[i];
+        renew_session(o, path);
+        print_measured(o, &k);
+    }
+    return 0;
+}
+
 /* ---- chats -------------------------------------------------------------------------------------- */
 
 static char *read_file(const char *name)
@@ -201,7 +317,7 @@ typedef struct total {
 static void answer_all(const opened *o, const pl_tokens *chats, size_t n, pl_drafting draft, total *sum)
 {
     for (size_t i = 0; i < n; i++) {
-        pl_generated made = generate(o, chats[i].ids, chats[i].n, ANSWER, true, draft);
+        pl_generated made = generate(o, chats[i].ids, chats[i].n, greedy(ANSWER, true, draft));
         sum->seconds += made.generate_s;
         sum->tokens += made.n_tokens;
         for (int k = 0; k < PL_DRAFT_SOURCES; k++) {
@@ -213,11 +329,7 @@ static void answer_all(const opened *o, const pl_tokens *chats, size_t n, pl_dra
 
 static void print_total(const char *name, int most, const total *sum, double plain_s)
 {
-    uint64_t accepted = 0;
-    for (int k = 0; k < PL_DRAFT_SOURCES; k++)
-        accepted += sum->drafts.accepted[k];
-    printf("%-12s %4d  %6.3f  %6.3f", name, most, (double)sum->tokens / (double)(sum->tokens - accepted),
-           plain_s / sum->seconds);
+    printf("%-12s %4d  %6.3f  %6.3f", name, most, tokens_a_step(sum->tokens, &sum->drafts), plain_s / sum->seconds);
     for (int k = PL_DRAFT_NGRAM; k < PL_DRAFT_SOURCES; k++)
         printf("  %6llu of %6llu", (unsigned long long)sum->drafts.accepted[k],
                (unsigned long long)sum->drafts.drafted[k]);
@@ -248,16 +360,20 @@ static int chats(const opened *o, const char *file, const char *path, const char
 
 int main(int argc, char **argv)
 {
-    bool of_chats = argc > 4 && strcmp(argv[1], "chats") == 0;
-    if (argc < 4 || (!of_chats && strcmp(argv[1], "costs") != 0)) {
+    const char *what = argc > 3 ? argv[1] : "";
+    bool of_chats = argc > 4 && strcmp(what, "chats") == 0, measured = strcmp(what, "gains") == 0;
+    if (!of_chats && !measured && strcmp(what, "costs") != 0) {
         fprintf(stderr, "usage: bench_draft costs MODEL THREADS [PATH [DRAFT_PATH]]\n"
+                        "       bench_draft gains MODEL THREADS [PATH]\n"
                         "       bench_draft chats MODEL THREADS CHATS.txt [PATH [DRAFT_PATH]]\n");
         return 2;
     }
     int first = of_chats ? 5 : 4;
     const char *path = argc > first ? argv[first] : "e4b", *draft_path = argc > first + 1 ? argv[first + 1] : NULL;
     opened o = open_model(argv[2], (int)strtol(argv[3], NULL, 10));
-    int code = of_chats ? chats(&o, argv[4], path, draft_path) : costs(&o, path, draft_path);
+    int code = of_chats   ? chats(&o, argv[4], path, draft_path)
+               : measured ? gains(&o, path)
+                          : costs(&o, path, draft_path);
     pl_session_free(o.session);
     pl_engine_free(o.engine);
     pl_model_close(o.model);
