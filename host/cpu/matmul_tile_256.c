@@ -480,39 +480,16 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
     {                                                                                                                  \
         multiply_type(type, span, n_panels, groups, rows, acc, acc_ld);                                                \
     }
-DIRECT(PL_Q4_0)
-DIRECT(PL_Q4_1)
-DIRECT(PL_Q5_0)
-DIRECT(PL_Q5_1)
-DIRECT(PL_Q8_0)
-DIRECT(PL_Q2_K)
-DIRECT(PL_Q3_K)
-DIRECT(PL_Q4_K)
-DIRECT(PL_Q5_K)
-DIRECT(PL_Q6_K)
-DIRECT(PL_IQ4_NL)
-DIRECT(PL_IQ4_XS)
-DIRECT(PL_MXFP4)
-DIRECT(PL_NVFP4)
+PL_EACH_PANEL_TYPE(DIRECT)
+
+#define CASE(type)                                                                                                     \
+    case type: direct_##type(span, n_panels, groups, rows, acc, acc_ld); break;
 
 void PL_ISA_NAME(pl_direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,
                             const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     switch (type) {
-    case PL_Q4_0: direct_PL_Q4_0(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q4_1: direct_PL_Q4_1(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q5_0: direct_PL_Q5_0(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q5_1: direct_PL_Q5_1(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q8_0: direct_PL_Q8_0(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q2_K: direct_PL_Q2_K(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q3_K: direct_PL_Q3_K(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q4_K: direct_PL_Q4_K(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q5_K: direct_PL_Q5_K(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_Q6_K: direct_PL_Q6_K(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_IQ4_NL: direct_PL_IQ4_NL(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_IQ4_XS: direct_PL_IQ4_XS(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_MXFP4: direct_PL_MXFP4(span, n_panels, groups, rows, acc, acc_ld); break;
-    case PL_NVFP4: direct_PL_NVFP4(span, n_panels, groups, rows, acc, acc_ld); break;
+        PL_EACH_PANEL_TYPE(CASE)
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
