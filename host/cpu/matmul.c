@@ -15,7 +15,8 @@
 #include <immintrin.h>
 #endif
 
-#define BLOCK_ROWS 512 /* rows whose sums and terms fit the second-level cache beside the weights */
+#define BLOCK_ROWS 512            /* rows whose sums and terms fit the second-level cache beside the weights */
+#define SUM_ROWS (BLOCK_ROWS + 4) /* a row's sums of several panels: in different sets of the first-level cache */
 #define PIECE_PANELS 16
 #define LONG_PIECE_PANELS 16
 #define LONG_PANEL (4 * PL_SPAN) /* columns */
@@ -72,7 +73,7 @@ typedef struct panel_piece {
     int row, n_rows;
     void (*multiply)(struct panel_piece *p, int64_t span); /* of many rows */
     bool terms_stay;                                       /* those of all rows and spans are there, span after span */
-    float acc[PIECE_PANELS][BLOCK_ROWS][PL_PANEL_ROWS] __attribute__((aligned(64)));
+    float acc[PIECE_PANELS][SUM_ROWS][PL_PANEL_ROWS] __attribute__((aligned(64)));
     pl_row_terms terms[BLOCK_ROWS];
     union {
         pl_span_codes codes[PIECE_PANELS];
@@ -152,8 +153,7 @@ static void multiply_tiles(panel_piece *p, int64_t span, int r, int n)
     for (int end = r + n; r < end;) {
         int some = even_share(end - r, PL_TILE_ROWS);
         pl_tile_rows rows = rows_at(p, r, some, span);
-        p->kernels->tile(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r],
-                         BLOCK_ROWS);
+        p->kernels->tile(p->job->w->type, p->codes, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][r], SUM_ROWS);
         r += some;
     }
 }
@@ -165,7 +165,7 @@ static void multiply_many(panel_piece *p, int64_t span, int r, int n)
     if (p->kernels->many.widen)
         rows.tile = pl_wide_tile(p->job->x, span, (p->row + first) / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
     p->kernels->many.multiply(p->job->w->type, p->wide, p->n_panels, row_groups(p, r, span), &rows, p->acc[0][first],
-                              BLOCK_ROWS);
+                              SUM_ROWS);
 }
 
 static bool is_wide(const pl_tile_kernels *kernels, const pl_matmul *j, int n_rows)
@@ -208,7 +208,7 @@ static void multiply_few(panel_piece *p, int64_t span)
     for (int r = 0, some; r < p->n_rows; r += some) {
         some = even_share(p->n_rows - r, PL_DIRECT_ROWS);
         pl_tile_rows rows = rows_at(p, r, some, span);
-        p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, p->acc[0][r], BLOCK_ROWS);
+        p->kernels->direct(p->job->w->type, at, p->n_panels, row_groups(p, 0, span), &rows, p->acc[0][r], SUM_ROWS);
     }
 }
 
@@ -221,7 +221,7 @@ static void multiply_rounded(panel_piece *p, int64_t span)
         k->unpack(type, span_at(p, i, span), groups, &p->wide[i]);
     pl_wide_rows rows = {.end = p->n_rows};
     rows.tile = pl_wide_tile(p->job->x, span, p->row / PL_ACT_WIDE_ROWS, &rows.tile_bytes);
-    k->multiply(type, p->wide, p->n_panels, groups, &rows, p->acc[0][0], BLOCK_ROWS);
+    k->multiply(type, p->wide, p->n_panels, groups, &rows, p->acc[0][0], SUM_ROWS);
 }
 
 /* Products that no cache will hold until they are read go around the caches, which otherwise read a line before it is

@@ -70,12 +70,17 @@ void PL_ISA_NAME(pl_widen)(const pl_act *x, int64_t span, int64_t tile)
 
 /* ---- products ---- */
 
+INLINE __m256i product(__m256i x, __m256i code)
+{
+    return _mm256_madd_epi16(x, code);
+}
+
 INLINE __m256i add_product(__m256i sum, __m256i x, __m256i code)
 {
 #if defined(__AVXVNNI__)
     return _mm256_dpwssd_avx_epi32(sum, x, code);
 #else
-    return pl_add_epi32(sum, _mm256_madd_epi16(x, code));
+    return pl_add_epi32(sum, product(x, code));
 #endif
 }
 
@@ -86,16 +91,14 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, i
     int pairs = PL_PAIRS >> pl_has_halves(kind), at = pl_has_halves(kind) ? 2 * g + h : g;
     const float *shift = pl_has_halves(kind) ? x->half_shift[h] : x->shift;
     __m256i sum[PANELS][2];
-    for (int p = 0; p < n_panels; p++)
-        sum[p][0] = sum[p][1] = _mm256_setzero_si256();
+#pragma GCC unroll 16
+    for (int i = 0; i < pairs; i++) {
+        __m256i pair = _mm256_set1_epi32(x->pair[h * pairs + i][r]);
 #pragma GCC unroll 8
-    for (int i = h * pairs; i < (h + 1) * pairs; i++) {
-        __m256i pair = _mm256_set1_epi32(x->pair[i][r]);
-#pragma GCC unroll 4
-        for (int p = 0; p < n_panels; p++) {
-            const __m256i *code = (const __m256i *)(const void *)w[p].code[g] + 2 * i;
-            sum[p][0] = add_product(sum[p][0], pair, _mm256_load_si256(code));
-            sum[p][1] = add_product(sum[p][1], pair, _mm256_load_si256(code + 1));
+        for (int j = 0; j < 2 * n_panels; j++) {
+            const __m256i *code = (const __m256i *)(const void *)w[j / 2].code[g] + 2 * (h * pairs + i) + j % 2;
+            __m256i *to = &sum[j / 2][j % 2];
+            *to = i == 0 ? product(pair, _mm256_load_si256(code)) : add_product(*to, pair, _mm256_load_si256(code));
         }
     }
     __m256 x_scale = _mm256_set1_ps(x->scale[r]), x_shift = _mm256_set1_ps(shift[r]);
