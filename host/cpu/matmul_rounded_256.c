@@ -20,6 +20,11 @@ INLINE __m256i add_product(__m256i sum, __m256i x, __m256i code)
     return _mm256_dpbusd_avx_epi32(sum, x, code);
 }
 
+INLINE __m256i start_product(__m256i sum, __m256i x, __m256i code)
+{
+    return add_product(sum, x, code);
+}
+
 INLINE __m256i finish(__m256i sum)
 {
     return sum;
@@ -28,6 +33,12 @@ INLINE __m256i finish(__m256i sum)
 #else
 
 #define IN_16_BITS true
+
+/* The sum that was there stays an operand in memory. */
+INLINE __m256i start_product(__m256i sum, __m256i x, __m256i code)
+{
+    return _mm256_add_epi16(_mm256_maddubs_epi16(x, code), sum);
+}
 
 INLINE __m256i add_product(__m256i sum, __m256i x, __m256i code)
 {
@@ -67,17 +78,15 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, i
     const int whole = h == PL_WHOLE_GROUP, at = whole ? g : 2 * g + h;
     const int begin = whole ? 0 : h * PL_QUADS / 2, end = whole ? PL_QUADS : begin + PL_QUADS / 2;
     __m256i sum[PANELS][2];
-    for (int p = 0; p < n_panels; p++)
-        for (int half = 0; half < 2; half++)
-            sum[p][half] = load(w + p, pl_rounded_start(at) + (size_t)half * PL_CHUNK_BYTES / 2);
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
         __m256i quad = _mm256_set1_epi32(x->quad[c][r]);
-#pragma GCC unroll 4
-        for (int p = 0; p < n_panels; p++) {
-            const size_t code = pl_rounded_chunk(g, c);
-            sum[p][0] = add_product(sum[p][0], quad, load(w + p, code));
-            sum[p][1] = add_product(sum[p][1], quad, load(w + p, code + PL_CHUNK_BYTES / 2));
+#pragma GCC unroll 8
+        for (int i = 0; i < 2 * n_panels; i++) {
+            const size_t half = (size_t)(i % 2) * PL_CHUNK_BYTES / 2;
+            __m256i code = load(w + i / 2, pl_rounded_chunk(g, c) + half), *to = &sum[i / 2][i % 2];
+            *to = c == begin ? start_product(load(w + i / 2, pl_rounded_start(at) + half), quad, code)
+                             : add_product(*to, quad, code);
         }
     }
     __m256 x_scale = _mm256_set1_ps(x->scale[r]), shift = _mm256_set1_ps(x->shift[h][r]);
