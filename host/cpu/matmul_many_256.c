@@ -27,8 +27,9 @@ void PL_ISA_NAME(pl_unpack_wide)(pl_dtype type, const uint8_t *span, int groups,
     pl_span_codes bytes;
     PL_ISA_NAME(pl_unpack)(type, span, groups, &bytes);
     for (int i = 0; i < 16 * groups; i++) { /* half chunks */
-        const __m256i *from = (const __m256i *)(const void *)bytes.code[0] + i;
-        __m256i *to = (__m256i *)(void *)(out->code[0] + 2 * (i / 2) * PL_CHUNK_BYTES) + i % 2;
+        const int chunk = i / 2 % 8;
+        const __m256i *from = (const __m256i *)(const void *)(bytes.code[i / 16] + chunk * PL_CHUNK_BYTES) + i % 2;
+        __m256i *to = (__m256i *)(void *)(out->code[i / 16] + 2 * chunk * PL_CHUNK_BYTES) + i % 2;
         __m256i v = _mm256_sub_epi8(_mm256_load_si256(from), offset);
         _mm256_store_si256(to, _mm256_srai_epi16(_mm256_shuffle_epi8(v, first), 8));
         _mm256_store_si256(to + 2, _mm256_srai_epi16(_mm256_shuffle_epi8(v, second), 8));

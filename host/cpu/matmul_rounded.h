@@ -45,17 +45,19 @@ static inline size_t pl_rounded_start(int part)
 static inline void pl_centre_half(const pl_span_codes *from, int centre, int parts, int chunks, int at, bool in_16_bits,
                                   pl_wide_codes *out)
 {
+    const uint8_t *code = (const uint8_t *)from->code;
+    uint8_t *centred = (uint8_t *)out->code;
     const __m256i one = _mm256_set1_epi8(1), minus = _mm256_set1_epi16(-128), off = _mm256_set1_epi8((char)centre);
     for (int part = 0; part < parts; part++) {
         __m256i sum = _mm256_setzero_si256();
         for (int c = part * chunks; c < (part + 1) * chunks; c++) {
-            __m256i v = _mm256_load_si256((const __m256i *)(const void *)(from->code[0] + c * PL_CHUNK_BYTES + at));
+            __m256i v = _mm256_load_si256((const __m256i *)(const void *)(code + c * PL_CHUNK_BYTES + at));
             v = _mm256_sub_epi8(v, off);
             sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(one, v));
-            _mm256_store_si256((__m256i *)(void *)(out->code[0] + pl_rounded_chunk(0, c) + at), v);
+            _mm256_store_si256((__m256i *)(void *)(centred + pl_rounded_chunk(0, c) + at), v);
         }
         sum = in_16_bits ? _mm256_mullo_epi16(sum, minus) : _mm256_madd_epi16(sum, minus);
-        _mm256_store_si256((__m256i *)(void *)(out->code[0] + pl_rounded_start(part) + at), sum);
+        _mm256_store_si256((__m256i *)(void *)(centred + pl_rounded_start(part) + at), sum);
     }
 }
 

@@ -68,7 +68,7 @@ void PL_ISA_NAME(pl_round_rows)(const pl_act *x, int64_t span, int64_t tile)
 
 INLINE __m256i load(const pl_wide_codes *w, size_t at)
 {
-    return _mm256_load_si256((const __m256i *)(const void *)(w->code[0] + at));
+    return _mm256_load_si256((const __m256i *)(const void *)((const uint8_t *)w->code + at));
 }
 
 /* Adds half h of group g, or all of it, to the sums of row r and n_panels panels. */

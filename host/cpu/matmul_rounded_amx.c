@@ -48,7 +48,7 @@ INLINE void round_span(bool halves, bool has_minimum, const pl_span_codes *w, in
     for (int c = 0; c < 8 * groups; c++) {
         int part = halves ? c / 4 : c / 8;
         __m512 d = _mm512_load_ps(w->d[part]), m = has_minimum ? _mm512_load_ps(w->m[part]) : d;
-        round_chunk(w->code[0] + c * PL_CHUNK_BYTES, d, m, has_minimum, out + 2 * c * PL_CHUNK_BYTES);
+        round_chunk((const uint8_t *)w->code + c * PL_CHUNK_BYTES, d, m, has_minimum, out + 2 * c * PL_CHUNK_BYTES);
     }
 }
 

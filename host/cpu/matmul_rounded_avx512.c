@@ -31,12 +31,12 @@ INLINE void add_part(pl_panel_kind kind, int n_panels, const pl_wide_codes *w, i
 #pragma GCC unroll 8
     for (int r = 0; r < ROWS; r++)
         for (int p = 0; p < n_panels; p++)
-            sum[p][r] = _mm512_load_si512(w[p].code[0] + pl_rounded_start(at));
+            sum[p][r] = _mm512_load_si512((const uint8_t *)w[p].code + pl_rounded_start(at));
 #pragma GCC unroll 8
     for (int c = begin; c < end; c++) {
         __m512i code[PANELS];
         for (int p = 0; p < n_panels; p++)
-            code[p] = _mm512_load_si512(w[p].code[0] + pl_rounded_chunk(g, c));
+            code[p] = _mm512_load_si512((const uint8_t *)w[p].code + pl_rounded_chunk(g, c));
 #pragma GCC unroll 8
         for (int r = 0; r < ROWS; r++) {
             __m512i quad = _mm512_set1_epi32(x->quad[c][row + r]);

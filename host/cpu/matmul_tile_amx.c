@@ -73,7 +73,7 @@ INLINE void add_parts(pl_panel_kind kind, int n_rows, const pl_wide_codes *w, in
 {
     const int halves = pl_has_halves(kind), second = halves ? PL_GROUP / 2 : 2 * PL_GROUP;
     const int part_code = 8 * PL_CHUNK_BYTES >> halves;
-    const uint8_t *code = w->code[0];
+    const uint8_t *code = (const uint8_t *)w->code;
     const int8_t *at_x = x;
     sums even, odd;
     for (int at = 0; at + 1 < parts; at += 2) {

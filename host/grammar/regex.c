@@ -127,9 +127,15 @@ static bool must_escape(const pl_code_range *range, int32_t n)
     return false;
 }
 
+/* NULL: it has none. */
+static const pl_code_range *ranges_of(const pl_regex *x, const pl_atom *atom)
+{
+    return atom->n ? x->ranges + atom->first : NULL;
+}
+
 static pl_status make_chars(writer *w, pl_atom *atom)
 {
-    const pl_code_range *range = w->regex->ranges + atom->first;
+    const pl_code_range *range = ranges_of(w->regex, atom);
     size_t n = (size_t)atom->n;
     if (w->use == PL_REGEX_IN_JSON && must_escape(range, atom->n)) {
         pl_code_range *bare = calloc(n + PL_JSON_RULES_SPLITS, sizeof *bare);
@@ -168,7 +174,7 @@ static pl_status add_sequence(writer *w, int32_t rule, int32_t sequence)
     for (int32_t a = first; a != PL_REGEX_NONE; a = x->atoms[a].next) {
         const pl_atom *atom = &x->atoms[a];
         if (atom->rule == PL_REGEX_NONE)
-            pl_rules_chars(w->rules, x->ranges + atom->first, (size_t)atom->n, false);
+            pl_rules_chars(w->rules, ranges_of(x, atom), (size_t)atom->n, false);
         else if (atom->min == 1 && atom->max == 1)
             pl_rules_refer(w->rules, atom->rule);
         else

@@ -73,8 +73,9 @@ static pl_status resample(pl_hearing *h, const float *samples, size_t n, pl_erro
     do {
         used = n;
         status = pl_resampler_run(h->resampler, samples, &used, out, room, &made, err);
-        samples += used;
         n -= used;
+        if (n > 0)
+            samples += used;
         if (status == PL_OK)
             status = hear_all(h, out, made, err);
     } while (status == PL_OK && (n > 0 || made == room));

@@ -267,11 +267,12 @@ pl_status pl_audio_hear(pl_audio_stream *stream, const float *frames, int n, boo
     do {
         int piece = n < PL_AUDIO_BATCH ? n : PL_AUDIO_BATCH, more = 0;
         stream->ended = last && piece == n;
-        PL_TRY(hear_batch(&c, frames, piece, stream->ended,
-                          rows + (int64_t)*n_rows * pl_embedder_width(audio->embedder), &more));
+        float *to = rows ? rows + (int64_t)*n_rows * pl_embedder_width(audio->embedder) : NULL;
+        PL_TRY(hear_batch(&c, frames, piece, stream->ended, to, &more));
         *n_rows += more;
-        frames += (int64_t)piece * audio->config.mel_bins;
         n -= piece;
+        if (n > 0)
+            frames += (int64_t)piece * audio->config.mel_bins;
     } while (n > 0);
     return PL_OK;
 }
