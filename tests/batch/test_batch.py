@@ -41,10 +41,12 @@ class BatchTest(unittest.TestCase):
         self.assertEqual(job.leftovers(), [])
         return job.results()
 
-    def wait_for(self, name):
+    def wait_for(self, name, process):
         until = time.monotonic() + PATIENCE_S
         path = os.path.join(self.folder, name)
         while not os.path.exists(path) or os.path.getsize(path) == 0:
+            if process.poll() is not None:
+                self.fail(f"ended before {name} was there: {process.communicate()[1]}")
             self.assertLess(time.monotonic(), until)
             time.sleep(0.01)
 
@@ -196,7 +198,7 @@ class BatchTest(unittest.TestCase):
     def test_two_jobs_cannot_have_the_same_output(self):
         job = self.job(LONG)
         first = job.start("-t", "1", "-np", "1")
-        self.wait_for("out.jsonl.journal")
+        self.wait_for("out.jsonl.journal", first)
         self.refused(job, "another process")
         kill_all(first)
 
@@ -208,7 +210,7 @@ class BatchTest(unittest.TestCase):
                 job = Job(PLEIAD, MODEL, folder, LONG)
                 process = job.start("-t", "1", "-np", "1")
                 self.folder = folder
-                self.wait_for("out.jsonl.part")
+                self.wait_for("out.jsonl.part", process)
                 process.send_signal(number)
                 _, err = process.communicate(timeout=PATIENCE_S)
                 self.assertEqual(process.returncode, 130, err)
@@ -222,7 +224,7 @@ class BatchTest(unittest.TestCase):
     def test_a_job_does_not_go_on_with_other_requests_or_settings(self):
         job = self.job(LONG)
         process = job.start("-t", "1", "-np", "1")
-        self.wait_for("out.jsonl.part")
+        self.wait_for("out.jsonl.part", process)
         kill_all(process)
         self.refused(job, "--overwrite", "--temp", "0.5")
         with open(job.input, "a", encoding="utf-8") as file:
