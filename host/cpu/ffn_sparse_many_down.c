@@ -176,21 +176,8 @@ void PL_ISA_NAME(pl_down_many)(const pl_down_many *d, int64_t begin, int64_t end
 {
     switch (d->w->type) {
 #define TYPE_CASE(type)                                                                                                \
-    case type: multiply(type, d, begin, end); break
-        TYPE_CASE(PL_Q4_0);
-        TYPE_CASE(PL_Q4_1);
-        TYPE_CASE(PL_Q5_0);
-        TYPE_CASE(PL_Q5_1);
-        TYPE_CASE(PL_Q8_0);
-        TYPE_CASE(PL_Q2_K);
-        TYPE_CASE(PL_Q3_K);
-        TYPE_CASE(PL_Q4_K);
-        TYPE_CASE(PL_Q5_K);
-        TYPE_CASE(PL_Q6_K);
-        TYPE_CASE(PL_IQ4_NL);
-        TYPE_CASE(PL_IQ4_XS);
-        TYPE_CASE(PL_MXFP4);
-        TYPE_CASE(PL_NVFP4);
+    case type: multiply(type, d, begin, end); break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
 #undef TYPE_CASE
     case PL_F32:
     case PL_F16:

@@ -377,21 +377,8 @@ void PL_ISA_NAME(pl_up_span)(pl_dtype type, int groups, const uint8_t *span, con
             up_span(type, PL_SPAN_GROUPS, span, x, row, n, acc);                                                       \
         else                                                                                                           \
             up_span(type, groups, span, x, row, n, acc);                                                               \
-        break
-        TYPE_CASE(PL_Q4_0);
-        TYPE_CASE(PL_Q4_1);
-        TYPE_CASE(PL_Q5_0);
-        TYPE_CASE(PL_Q5_1);
-        TYPE_CASE(PL_Q8_0);
-        TYPE_CASE(PL_Q2_K);
-        TYPE_CASE(PL_Q3_K);
-        TYPE_CASE(PL_Q4_K);
-        TYPE_CASE(PL_Q5_K);
-        TYPE_CASE(PL_Q6_K);
-        TYPE_CASE(PL_IQ4_NL);
-        TYPE_CASE(PL_IQ4_XS);
-        TYPE_CASE(PL_MXFP4);
-        TYPE_CASE(PL_NVFP4);
+        break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
 #undef TYPE_CASE
     case PL_F32:
     case PL_F16:

@@ -18,11 +18,6 @@
 #define PL_DIRECT_PANELS 4
 #define PL_DIRECT_ROWS 4
 
-/* All types that are packed into panels, for code that is compiled for each. */
-#define PL_EACH_PANEL_TYPE(of)                                                                                         \
-    of(PL_Q4_0) of(PL_Q4_1) of(PL_Q5_0) of(PL_Q5_1) of(PL_Q8_0) of(PL_Q2_K) of(PL_Q3_K) of(PL_Q4_K) of(PL_Q5_K)        \
-        of(PL_Q6_K) of(PL_IQ4_NL) of(PL_IQ4_XS) of(PL_MXFP4) of(PL_NVFP4)
-
 /* A span of one panel, unpacked: one code a byte, chunk after chunk; d and m of halves at [2 g] and [2 g + 1]. */
 typedef struct pl_span_codes {
     uint8_t code[PL_SPAN_GROUPS][8 * PL_CHUNK_BYTES];

@@ -172,20 +172,10 @@ INLINE void unpack_type(pl_dtype type, const uint8_t *span, int groups, pl_span_
 void PL_ISA_NAME(pl_unpack)(pl_dtype type, const uint8_t *span, int groups, pl_span_codes *out)
 {
     switch (type) {
-    case PL_Q4_0: unpack_type(PL_Q4_0, span, groups, out); break;
-    case PL_Q4_1: unpack_type(PL_Q4_1, span, groups, out); break;
-    case PL_Q5_0: unpack_type(PL_Q5_0, span, groups, out); break;
-    case PL_Q5_1: unpack_type(PL_Q5_1, span, groups, out); break;
-    case PL_Q8_0: unpack_type(PL_Q8_0, span, groups, out); break;
-    case PL_Q2_K: unpack_type(PL_Q2_K, span, groups, out); break;
-    case PL_Q3_K: unpack_type(PL_Q3_K, span, groups, out); break;
-    case PL_Q4_K: unpack_type(PL_Q4_K, span, groups, out); break;
-    case PL_Q5_K: unpack_type(PL_Q5_K, span, groups, out); break;
-    case PL_Q6_K: unpack_type(PL_Q6_K, span, groups, out); break;
-    case PL_IQ4_NL: unpack_type(PL_IQ4_NL, span, groups, out); break;
-    case PL_IQ4_XS: unpack_type(PL_IQ4_XS, span, groups, out); break;
-    case PL_MXFP4: unpack_type(PL_MXFP4, span, groups, out); break;
-    case PL_NVFP4: unpack_type(PL_NVFP4, span, groups, out); break;
+#define TYPE_CASE(type)                                                                                                \
+    case type: unpack_type(type, span, groups, out); break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
+#undef TYPE_CASE
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
@@ -482,14 +472,14 @@ INLINE void multiply_type(pl_dtype type, const uint8_t *const *span, int n_panel
     }
 PL_EACH_PANEL_TYPE(DIRECT)
 
-#define CASE(type)                                                                                                     \
-    case type: direct_##type(span, n_panels, groups, rows, acc, acc_ld); break;
-
 void PL_ISA_NAME(pl_direct)(pl_dtype type, const uint8_t *const *span, int n_panels, int groups,
                             const pl_tile_rows *rows, float *acc, int64_t acc_ld)
 {
     switch (type) {
-        PL_EACH_PANEL_TYPE(CASE)
+#define TYPE_CASE(type)                                                                                                \
+    case type: direct_##type(span, n_panels, groups, rows, acc, acc_ld); break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
+#undef TYPE_CASE
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;

@@ -236,20 +236,10 @@ INLINE void unpack(pl_dtype type, code_form form, const uint8_t *span, int group
 INLINE void unpack_type(pl_dtype type, code_form form, const uint8_t *span, int groups, unpacked to)
 {
     switch (type) {
-    case PL_Q4_0: unpack(PL_Q4_0, form, span, groups, to); break;
-    case PL_Q4_1: unpack(PL_Q4_1, form, span, groups, to); break;
-    case PL_Q5_0: unpack(PL_Q5_0, form, span, groups, to); break;
-    case PL_Q5_1: unpack(PL_Q5_1, form, span, groups, to); break;
-    case PL_Q8_0: unpack(PL_Q8_0, form, span, groups, to); break;
-    case PL_Q2_K: unpack(PL_Q2_K, form, span, groups, to); break;
-    case PL_Q3_K: unpack(PL_Q3_K, form, span, groups, to); break;
-    case PL_Q4_K: unpack(PL_Q4_K, form, span, groups, to); break;
-    case PL_Q5_K: unpack(PL_Q5_K, form, span, groups, to); break;
-    case PL_Q6_K: unpack(PL_Q6_K, form, span, groups, to); break;
-    case PL_IQ4_NL: unpack(PL_IQ4_NL, form, span, groups, to); break;
-    case PL_IQ4_XS: unpack(PL_IQ4_XS, form, span, groups, to); break;
-    case PL_MXFP4: unpack(PL_MXFP4, form, span, groups, to); break;
-    case PL_NVFP4: unpack(PL_NVFP4, form, span, groups, to); break;
+#define TYPE_CASE(type)                                                                                                \
+    case type: unpack(type, form, span, groups, to); break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
+#undef TYPE_CASE
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;
@@ -518,14 +508,14 @@ INLINE void direct(pl_dtype type, const uint8_t *const *span, int n_panels, int 
     }
 PL_EACH_PANEL_TYPE(DIRECT)
 
-#define CASE(type)                                                                                                     \
-    case type: direct_##type(span, n_panels, groups, rows, acc, acc_ld); break;
-
 void pl_direct_avx512(pl_dtype type, const uint8_t *const *span, int n_panels, int groups, const pl_tile_rows *rows,
                       float *acc, int64_t acc_ld)
 {
     switch (type) {
-        PL_EACH_PANEL_TYPE(CASE)
+#define TYPE_CASE(type)                                                                                                \
+    case type: direct_##type(span, n_panels, groups, rows, acc, acc_ld); break;
+        PL_EACH_PANEL_TYPE(TYPE_CASE)
+#undef TYPE_CASE
     case PL_F32:
     case PL_F16:
     case PL_BF16: break;

@@ -36,6 +36,11 @@
 #define PL_SPAN_GROUPS (PL_SPAN / PL_GROUP)
 #define PL_CHUNK_BYTES 64
 
+/* All types that are packed into panels, for code that is compiled for each. */
+#define PL_EACH_PANEL_TYPE(of)                                                                                         \
+    of(PL_Q4_0) of(PL_Q4_1) of(PL_Q5_0) of(PL_Q5_1) of(PL_Q8_0) of(PL_Q2_K) of(PL_Q3_K) of(PL_Q4_K) of(PL_Q5_K)        \
+        of(PL_Q6_K) of(PL_IQ4_NL) of(PL_IQ4_XS) of(PL_MXFP4) of(PL_NVFP4)
+
 /* How the codes of a group become values. */
 typedef enum pl_panel_kind {
     PL_PANEL_OFFSET,     /* d * (code - offset), one d for 32 columns */
