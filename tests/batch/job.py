@@ -7,6 +7,7 @@ import random
 import select
 import signal
 import subprocess
+import time
 
 QUESTIONS = [
     "What is the capital of France?", "What is 3 plus 4?", "Count to five.", "What colour is the sky?",
@@ -80,6 +81,17 @@ class Job:
 
     def leftovers(self):
         return sorted(set(os.listdir(self.folder)) - {"in.jsonl", "out.jsonl"})
+
+
+def wait_for_bytes(path, n, process, patience_s):
+    """Until the file has n bytes; an AssertionError where the process has ended, or time has run out, before."""
+    until = time.monotonic() + patience_s
+    while not os.path.exists(path) or os.path.getsize(path) < n:
+        if process.poll() is not None:
+            raise AssertionError(f"{process.args} ended before {path} had {n} bytes: {process.communicate()}")
+        if time.monotonic() >= until:
+            raise AssertionError(f"{path} has no {n} bytes after {patience_s} s")
+        time.sleep(0.01)
 
 
 def children(pid):

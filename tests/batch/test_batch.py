@@ -10,10 +10,9 @@ import resource
 import signal
 import sys
 import tempfile
-import time
 import unittest
 
-from job import Job, chat, kill_all, line, mixed_lines, said
+from job import Job, chat, kill_all, line, mixed_lines, said, wait_for_bytes
 
 PLEIAD, MODEL = sys.argv[1:3]
 PATIENCE_S = 300
@@ -42,13 +41,7 @@ class BatchTest(unittest.TestCase):
         return job.results()
 
     def wait_for(self, name, process):
-        until = time.monotonic() + PATIENCE_S
-        path = os.path.join(self.folder, name)
-        while not os.path.exists(path) or os.path.getsize(path) == 0:
-            if process.poll() is not None:
-                self.fail(f"ended before {name} was there: {process.communicate()[1]}")
-            self.assertLess(time.monotonic(), until)
-            time.sleep(0.01)
+        wait_for_bytes(os.path.join(self.folder, name), 1, process, PATIENCE_S)
 
     # ---- results ----
 

@@ -10,10 +10,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 import unittest
 
-from job import kill_all
+from job import kill_all, wait_for_bytes
 
 CREW_JOB = sys.argv[1]
 MPIRUN = ["mpirun", "--oversubscribe"] + (["--allow-run-as-root"] if os.geteuid() == 0 else [])
@@ -61,12 +60,8 @@ class RanksTest(unittest.TestCase):
     def ranks_of(self, out):
         return {r["rank"]: r for r in (json.loads(line) for line in out.splitlines() if line.startswith("{"))}
 
-    def wait_for_results(self):
-        part = self.output + ".part"
-        until = time.monotonic() + PATIENCE_S
-        while not (os.path.exists(part) and os.path.getsize(part) > 2000):
-            self.assertLess(time.monotonic(), until)
-            time.sleep(0.01)
+    def wait_for_results(self, process):
+        wait_for_bytes(self.output + ".part", 2001, process, PATIENCE_S)
 
     def test_three_ranks_share_the_work(self):
         code, out = self.run_job(3, self.meet())
@@ -98,7 +93,7 @@ class RanksTest(unittest.TestCase):
 
     def test_a_signal_stops_all_ranks(self):
         process = self.start(3, self.meet(), "stay=2")
-        self.wait_for_results()
+        self.wait_for_results(process)
         process.send_signal(signal.SIGTERM)
         out, _ = process.communicate(timeout=PATIENCE_S)
         self.assertNotEqual(process.returncode, 0)
@@ -109,7 +104,7 @@ class RanksTest(unittest.TestCase):
 
     def test_all_processes_killed_at_once(self):
         process = self.start(3, self.meet(), "stay=2")
-        self.wait_for_results()
+        self.wait_for_results(process)
         kill_all(process)
         code, out = self.run_job(2, line_us=10)
         self.assertEqual(code, 0, out)
